@@ -1,0 +1,22 @@
+/*
+ * From the configuration's tree to the struct: what the schema cannot say is checked here. Private
+ * to config/.
+ */
+#ifndef CONFIG_BUILD_H
+#define CONFIG_BUILD_H
+
+#include <jansson.h>
+
+#include "base/error.h"
+#include "config/config.h"
+
+/* tree (borrowed) has passed the schema with its defaults filled in. On failure ERROR_INVALID with
+ * the JSON path as field. Answers 0 or -errno. */
+int config_build(const json_t *tree, struct config **ret_config, struct error *error);
+
+/* "hosts" and "threads": an integer from 1 to CONFIG_HOSTS_MAX (or CONFIG_THREADS_MAX), or "cores".
+ * name is which of the two. */
+int config_check_count(const json_t *value, const char *name, const char *field,
+		       struct error *error);
+
+#endif

@@ -1,0 +1,346 @@
+/*
+ * The configuration: see config.h.
+ *
+ * The file is parsed and checked, variables and flags are laid over its tree, and one struct is
+ * built from the result. So there is one path for all sources, and the schema document is the only
+ * place that knows a default or a limit.
+ *
+ * Invariant: an error names what the user wrote. A place of the tree that a variable or a flag has
+ * set is reported under that name, every other one with the file in front of the message.
+ */
+#include "config/config.h"
+
+#include <errno.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/schema.h"
+#include "config/build.h"
+#include "config/config_schema.h"
+#include "config/overlay.h"
+
+#define FILE_BYTES_MAX (1U << 20)
+#define SHOWN_PATH_MAX 200
+
+/* What one loading works with. */
+struct loading {
+	const char *path;	 /* of the file, or NULL */
+	const char *path_source; /* who named it: "--config" or "TWINPOOL_CONFIG" */
+	struct schema *schema;
+	json_t *tree;
+	json_t *origins; /* object: path in the tree → variable or flag that set it */
+};
+
+static int fail_memory(struct error *error)
+{
+	return error_set(error, ERROR_INTERNAL, "", "out of memory");
+}
+
+/* Puts the file's path in front of the message; of a very long one only the end. */
+static void name_file(const struct loading *loading, struct error *error)
+{
+	char message[sizeof(error->message)];
+	const char *path = loading->path;
+
+	if (path == NULL)
+		return;
+	if (strlen(path) > SHOWN_PATH_MAX) {
+		path += strlen(path) - SHOWN_PATH_MAX;
+		while (((unsigned char)*path & 0xC0U) == 0x80U)
+			path++;
+	}
+	memcpy(message, error->message, sizeof(message));
+	(void)error_set(error, error->code, error->field, "%s%s: %s",
+			path == loading->path ? "" : "…", path, message);
+}
+
+/* The invariant above; for errors whose field is a path in the tree. */
+static void name_source(const struct loading *loading, struct error *error)
+{
+	const json_t *origin = json_object_get(loading->origins, error->field);
+	char message[sizeof(error->message)];
+
+	if (error->code == ERROR_INTERNAL)
+		return;
+	if (origin == NULL) {
+		name_file(loading, error);
+		return;
+	}
+	memcpy(message, error->message, sizeof(message));
+	(void)error_set(error, error->code, json_string_value(origin), "%s", message);
+}
+
+static int compile_schema(struct loading *loading, struct error *error)
+{
+	json_t *document = NULL;
+	int result = json_parse(config_schema_json, config_schema_json_size, &document, error);
+
+	if (result == 0)
+		result = schema_compile(document, &loading->schema, error);
+	json_decref(document);
+	return result;
+}
+
+static int read_file(struct loading *loading, struct error *error)
+{
+	char *data = NULL;
+	size_t length = 0;
+	int result = fd_read_file(loading->path, FILE_BYTES_MAX, &data, &length);
+
+	if (result < 0) {
+		result =
+			error_set(error, ERROR_INVALID, loading->path_source,
+				  "found a file that cannot be read (%s); expected a configuration "
+				  "of at most %u bytes",
+				  strerror(-result), FILE_BYTES_MAX);
+		name_file(loading, error);
+		return result;
+	}
+	result = json_parse(data, length, &loading->tree, error);
+	free(data);
+	if (result < 0)
+		name_file(loading, error);
+	return result;
+}
+
+static int read_tree(struct loading *loading, struct error *error)
+{
+	if (loading->path != NULL)
+		return read_file(loading, error);
+	loading->tree = json_object();
+	return loading->tree != NULL ? 0 : fail_memory(error);
+}
+
+/* The schema can only say "an integer or a string"; looked at before it, so that the message is
+ * exact. */
+static int check_counts(const struct loading *loading, struct error *error)
+{
+	static const char *const names[] = {"hosts", "threads"};
+	const char *pool;
+	json_t *object;
+
+	json_object_foreach (json_object_get(loading->tree, "pools"), pool, object) {
+		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+			const json_t *value = json_object_get(object, names[i]);
+			char field[sizeof(error->field)];
+			int result;
+
+			(void)snprintf(field, sizeof(field), "pools.%.100s.%s", pool, names[i]);
+			result = value != NULL ? config_check_count(value, names[i], field, error)
+					       : 0;
+			if (result < 0)
+				return result;
+		}
+	}
+	return 0;
+}
+
+/* A path of the file, which starts at the file's directory unless it is absolute. NULL if memory is
+ * short. */
+static char *path_from_file(const struct loading *loading, const char *path)
+{
+	const char *slash = strrchr(loading->path, '/');
+	char *joined = NULL;
+
+	if (path[0] == '/' || slash == NULL)
+		return strdup(path);
+	if (asprintf(&joined, "%.*s/%s", (int)(slash - loading->path), loading->path, path) < 0)
+		return NULL;
+	return joined;
+}
+
+static int replace_string(json_t *object, const char *name, const char *text, struct error *error)
+{
+	json_t *value = json_string(text);
+
+	if (value == NULL)
+		return error_set(error, ERROR_INVALID, name,
+				 "found a path that is no UTF-8; expected one that is");
+	/* Takes the value. */
+	return json_object_set_new(object, name, value) < 0 ? fail_memory(error) : 0;
+}
+
+static int resolve_data_dir(const struct loading *loading, struct error *error)
+{
+	const json_t *value = json_object_get(loading->tree, "data_dir");
+	char *path;
+	int result;
+
+	if (value == NULL)
+		return 0;
+	path = path_from_file(loading, json_string_value(value));
+	if (path == NULL)
+		return fail_memory(error);
+	result = replace_string(loading->tree, "data_dir", path, error);
+	free(path);
+	return result;
+}
+
+/* The directory's absolute name without symbolic links; NULL and errno if there is no such
+ * directory. */
+static char *resolve_directory(const char *path)
+{
+	char *resolved = realpath(path, NULL);
+	struct stat status;
+	int failure;
+
+	if (resolved == NULL)
+		return NULL;
+	failure = stat(resolved, &status) < 0 ? errno : S_ISDIR(status.st_mode) ? 0 : ENOTDIR;
+	if (failure == 0)
+		return resolved;
+	free(resolved);
+	errno = failure;
+	return NULL;
+}
+
+static int resolve_root(const struct loading *loading, const char *task, json_t *object,
+			struct error *error)
+{
+	const json_t *value = json_object_get(object, "root");
+	char field[sizeof(error->field)];
+	char *path;
+	char *resolved;
+	char shown[120];
+	int result;
+
+	if (value == NULL)
+		return 0;
+	path = path_from_file(loading, json_string_value(value));
+	if (path == NULL)
+		return fail_memory(error);
+	resolved = resolve_directory(path);
+	free(path);
+	if (resolved == NULL) {
+		const char *reason = strerror(errno);
+
+		(void)snprintf(field, sizeof(field), "tasks.%.100s.root", task);
+		schema_show(value, shown, sizeof(shown));
+		return error_set(error, ERROR_INVALID, field,
+				 "found %s (%s); expected an existing directory", shown, reason);
+	}
+	result = replace_string(object, "root", resolved, error);
+	free(resolved);
+	return result;
+}
+
+static int resolve_paths(const struct loading *loading, struct error *error)
+{
+	int result = resolve_data_dir(loading, error);
+	const char *task;
+	json_t *object;
+
+	if (result < 0)
+		return result;
+	json_object_foreach (json_object_get(loading->tree, "tasks"), task, object) {
+		result = resolve_root(loading, task, object, error);
+		if (result < 0)
+			return result;
+	}
+	return 0;
+}
+
+static int check_tree(const struct loading *loading, struct error *error)
+{
+	int result = check_counts(loading, error);
+
+	if (result == 0)
+		result = schema_check(loading->schema, loading->tree, true, "", error);
+	if (result == 0)
+		result = resolve_paths(loading, error);
+	if (result < 0)
+		name_source(loading, error);
+	return result;
+}
+
+static int build(const struct loading *loading, struct config **ret_config, struct error *error)
+{
+	struct config *config = NULL;
+	int result = config_build(loading->tree, &config, error);
+
+	if (result < 0) {
+		name_source(loading, error);
+		return result;
+	}
+	if (loading->path != NULL) {
+		config->path = strdup(loading->path);
+		if (config->path == NULL) {
+			config_free(config);
+			return fail_memory(error);
+		}
+	}
+	*ret_config = config;
+	return 0;
+}
+
+int config_load(const struct config_flags *flags, char *const *environment,
+		struct config **ret_config, struct error *error)
+{
+	struct loading loading = {.path = flags->config_path, .path_source = "--config"};
+	int result = 0;
+
+	if (loading.path == NULL) {
+		loading.path = overlay_variable(environment, "TWINPOOL_CONFIG");
+		loading.path_source = "TWINPOOL_CONFIG";
+	}
+	loading.origins = json_object();
+	if (loading.origins == NULL)
+		result = fail_memory(error);
+	if (result == 0)
+		result = compile_schema(&loading, error);
+	if (result == 0)
+		result = read_tree(&loading, error);
+	if (result == 0)
+		result = check_tree(&loading, error);
+	if (result == 0)
+		result = overlay_apply(loading.tree, schema_document(loading.schema), environment,
+				       flags, loading.origins, error);
+	if (result == 0)
+		result = build(&loading, ret_config, error);
+	json_decref(loading.tree);
+	json_decref(loading.origins);
+	schema_free(loading.schema);
+	return result;
+}
+
+void config_free(struct config *config)
+{
+	if (config == NULL)
+		return;
+	for (size_t i = 0; i < config->pool_count; i++)
+		free(config->pools[i].name);
+	for (size_t i = 0; i < config->task_count; i++) {
+		free(config->tasks[i].name);
+		free(config->tasks[i].root);
+	}
+	free(config->pools);
+	free(config->tasks);
+	free(config->path);
+	free(config->listen_host);
+	free(config->data_dir);
+	free(config->default_pool);
+	free(config);
+}
+
+int config_find_pool(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->pool_count; i++) {
+		if (strcmp(config->pools[i].name, name) == 0)
+			return (int)i;
+	}
+	return -1;
+}
+
+const struct config_task *config_find_task(const struct config *config, const char *name)
+{
+	for (size_t i = 0; i < config->task_count; i++) {
+		if (strcmp(config->tasks[i].name, name) == 0)
+			return &config->tasks[i];
+	}
+	return NULL;
+}

@@ -1,0 +1,50 @@
+/*
+ * The HTTP side: libmicrohttpd in external epoll mode on the server's event loop.
+ *
+ * A request is read whole (its body under a cap), routed by one table, and either answered at once
+ * or suspended with a waiter on a job or a batch; the waiter's wake resumes the connection and the
+ * re-entered handler answers.
+ *
+ * Thread: the event loop's.
+ */
+#ifndef HTTP_HTTP_H
+#define HTTP_HTTP_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "server/server.h"
+
+struct http;
+
+/* Listens as the configuration says. 0, or -errno and *error (field "server.listen") if it cannot.
+ */
+int http_start(struct server *server, struct http **ret_http, struct error *error);
+
+/* "http://127.0.0.1:8080", with the port that was really bound. Borrowed. */
+const char *http_url(const struct http *http);
+
+/* Stops accepting connections; those that are open go on, are told "Connection: close" with their
+ * next answer, and new submissions get 503. */
+void http_quiesce(struct http *http);
+
+/* Whether a request is still being answered. */
+size_t http_requests_open(const struct http *http);
+
+/* Wakes every waiting request (they are answered with the job as it stands), then stops. NULL is
+ * allowed. */
+void http_free(struct http *http);
+
+struct http_snapshot {
+	uint64_t connections;	       /* open now */
+	uint64_t connections_accepted; /* since the start */
+	uint64_t requests;
+	uint64_t requests_open;
+	uint64_t requests_waiting;	/* suspended on a job or a batch */
+	uint64_t responses_by_class[6]; /* [2] = 2xx … */
+};
+
+void http_snapshot_take(const struct http *http, struct http_snapshot *ret_snapshot);
+
+#endif

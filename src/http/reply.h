@@ -1,0 +1,47 @@
+/*
+ * Answers: the one place where a response is made, with the headers that every answer bears, and
+ * the one place where an error becomes a problem document (RFC 9457). Every answer is counted and
+ * logged here.
+ *
+ * Event loop only.
+ */
+#ifndef HTTP_REPLY_H
+#define HTTP_REPLY_H
+
+#include <microhttpd.h>
+
+#include "base/buffer.h"
+#include "base/error.h"
+#include "base/json.h"
+#include "http/request.h"
+
+/* What is special about an answer; NULL and 0 mean "none". */
+struct reply {
+	unsigned int status;
+	const char *content_type; /* NULL: application/json */
+	const char *location;
+	const char *preference; /* Preference-Applied */
+	const char *allow;
+	unsigned int retry_after; /* seconds */
+	const char *detail;	  /* for the log */
+};
+
+/* Sends body, which is taken, and left empty. A body that failed is answered with 500. */
+enum MHD_Result reply_send(struct request *request, const struct reply *reply, struct buffer *body);
+
+/* Sends 200 and a JSON document, to which the final newline is added. */
+enum MHD_Result reply_json(struct request *request, struct buffer *body);
+
+/* Sends an answer without a body. */
+enum MHD_Result reply_empty(struct request *request, unsigned int status, const char *allow);
+
+/* Sends the problem that *error describes. retry_after is for a 503, which gets 1 if it is 0. */
+enum MHD_Result reply_error(struct request *request, const struct error *error,
+			    unsigned int retry_after);
+
+/* Sends a problem of a status that no enum error_code stands for (405, 415), or where the path is
+ * not there (404). allow may be NULL. */
+enum MHD_Result reply_problem(struct request *request, unsigned int status, const char *allow,
+			      const char *detail);
+
+#endif

@@ -1,0 +1,345 @@
+/* The job record, its state × event table, and its document. */
+#include "job/job.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "job/batch.h"
+
+#define NO (-1)
+
+/* What becomes of a job in a state (row) when an event (column) happens; NO: it cannot happen. */
+static const int8_t transitions[JOB_STATES][JOB_EVENTS] = {
+	/* clang-format off */
+	/*                   START        REQUEUE     STOP          SUCCEED        FAIL        TIME_OUT       CANCEL         CRASH */
+	[JOB_QUEUED]    = {JOB_RUNNING,   NO,         NO,           NO,            NO,         NO,            JOB_CANCELLED, NO},
+	[JOB_RUNNING]   = {NO,            JOB_QUEUED, JOB_STOPPING, JOB_SUCCEEDED, JOB_FAILED, NO,            NO,            JOB_CRASHED},
+	[JOB_STOPPING]  = {NO,            NO,         NO,           JOB_SUCCEEDED, JOB_FAILED, JOB_TIMED_OUT, JOB_CANCELLED, JOB_CRASHED},
+	[JOB_SUCCEEDED] = {NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_FAILED]    = {NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_TIMED_OUT] = {NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_CANCELLED] = {NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_CRASHED]   = {NO, NO, NO, NO, NO, NO, NO, NO},
+	/* clang-format on */
+};
+
+static const char *const state_names[JOB_STATES] = {
+	[JOB_QUEUED] = "queued",       [JOB_RUNNING] = "running", [JOB_STOPPING] = "stopping",
+	[JOB_SUCCEEDED] = "succeeded", [JOB_FAILED] = "failed",	  [JOB_TIMED_OUT] = "timed_out",
+	[JOB_CANCELLED] = "cancelled", [JOB_CRASHED] = "crashed",
+};
+
+static const char *const event_names[JOB_EVENTS] = {
+	[JOB_EVENT_START] = "start",   [JOB_EVENT_REQUEUE] = "requeue",
+	[JOB_EVENT_STOP] = "stop",     [JOB_EVENT_SUCCEED] = "succeed",
+	[JOB_EVENT_FAIL] = "fail",     [JOB_EVENT_TIME_OUT] = "time_out",
+	[JOB_EVENT_CANCEL] = "cancel", [JOB_EVENT_CRASH] = "crash",
+};
+
+static const char *const cause_names[] = {
+	[CAUSE_NONE] = "none",
+	[CAUSE_TASK_ERROR] = "task_error",
+	[CAUSE_WALL_LIMIT] = "wall_limit",
+	[CAUSE_OUTPUT_LIMIT] = "output_limit",
+	[CAUSE_SIGNAL] = "signal",
+	[CAUSE_EXIT_STATUS] = "exit_status",
+	[CAUSE_HOST_LOST] = "host_lost",
+	[CAUSE_CANCELLED] = "cancelled",
+};
+
+struct job *job_new(void)
+{
+	struct job *job = calloc(1, sizeof(*job));
+
+	if (!job)
+		return NULL;
+	list_init(&job->in_order);
+	list_init(&job->in_queue);
+	list_init(&job->ended);
+	list_init(&job->waiters);
+	heap_node_init(&job->deadline);
+	metering_init(&job->metering);
+	job->error.exit_status = -1;
+	return job;
+}
+
+void job_free(struct job *job)
+{
+	if (!job)
+		return;
+	output_release(&job->stdout_output);
+	output_release(&job->stderr_output);
+	free(job->args);
+	free(job->labels);
+	free(job->result);
+	free(job->error.message);
+	free(job);
+}
+
+int job_next_state(enum job_state state, enum job_event event)
+{
+	return transitions[state][event];
+}
+
+int job_transition(struct job *job, enum job_event event)
+{
+	int next = job_next_state(job->state, event);
+
+	if (next < 0)
+		return -EPROTO;
+	job->state = (enum job_state)next;
+	return 0;
+}
+
+bool job_state_is_ended(enum job_state state)
+{
+	return state >= JOB_SUCCEEDED;
+}
+
+const char *job_state_name(enum job_state state)
+{
+	return state_names[state];
+}
+
+bool job_state_parse(const char *name, enum job_state *ret_state)
+{
+	for (int i = 0; i < JOB_STATES; i++) {
+		if (strcmp(name, state_names[i]) == 0) {
+			*ret_state = (enum job_state)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+const char *job_event_name(enum job_event event)
+{
+	return event_names[event];
+}
+
+const char *job_cause_name(enum job_cause cause)
+{
+	return cause_names[cause];
+}
+
+void job_set_error(struct job *job, enum job_cause cause, const char *format, ...)
+{
+	va_list args;
+	char *message = NULL;
+
+	va_start(args, format);
+	if (vasprintf(&message, format, args) < 0)
+		message = NULL;
+	va_end(args);
+	free(job->error.message);
+	job->error.message = message;
+	job->error.cause = cause;
+}
+
+size_t job_memory(const struct job *job)
+{
+	size_t message = job->error.message ? strlen(job->error.message) + 1 : 0;
+
+	return sizeof(*job) + job->args_length + job->labels_length + job->result_length + message +
+	       output_memory(&job->stdout_output) + output_memory(&job->stderr_output);
+}
+
+/* --- the document ---------------------------------------------------------------------------- */
+
+/* a - b where both are known times; else null. */
+static void write_span(struct json_writer *writer, const char *key, int64_t from_ns, int64_t to_ns)
+{
+	if (from_ns > 0 && to_ns > 0)
+		json_write_ms(writer, key, to_ns - from_ns);
+	else
+		json_write_null(writer, key);
+}
+
+static void write_known(struct json_writer *writer, const char *key, int64_t value)
+{
+	if (value == METERING_UNKNOWN)
+		json_write_null(writer, key);
+	else
+		json_write_int(writer, key, value);
+}
+
+static void write_known_ms(struct json_writer *writer, const char *key, int64_t ns)
+{
+	if (ns == METERING_UNKNOWN)
+		json_write_null(writer, key);
+	else
+		json_write_ms(writer, key, ns);
+}
+
+static void write_timing(const struct job *job, int64_t now_ns, struct json_writer *writer)
+{
+	const struct metering *m = &job->metering;
+	int64_t until_ns = job->finished_ns ? job->finished_ns : now_ns;
+	bool never_ran = job_state_is_ended(job->state) && !job->dispatched_ns;
+
+	json_write_begin_object(writer, "timing");
+	write_span(writer, "queued_ms", job->submitted_ns,
+		   job->dispatched_ns ? job->dispatched_ns : until_ns);
+	write_span(writer, "dispatch_ms", job->dispatched_ns, m->started_ns);
+	if (never_ran)
+		json_write_null(writer, "run_ms");
+	else
+		write_span(writer, "run_ms", m->started_ns,
+			   m->ended_ns > 0 ? m->ended_ns : until_ns);
+	write_span(writer, "collect_ms", m->ended_ns, job->finished_ns);
+	write_span(writer, "total_ms", job->submitted_ns, until_ns);
+	write_known_ms(writer, "cpu_user_ms", m->cpu_user_ns);
+	write_known_ms(writer, "cpu_system_ms", m->cpu_system_ns);
+	json_write_end_object(writer);
+}
+
+static const char *source_name(uint32_t source)
+{
+	switch ((enum memory_source)source) {
+	case MEMORY_SOURCE_VM_HWM:
+		return "vm_hwm";
+	case MEMORY_SOURCE_JEMALLOC_PEAK:
+		return "jemalloc_peak";
+	case MEMORY_SOURCE_NONE:
+		break;
+	}
+	return NULL;
+}
+
+static const char *scope_name(uint32_t scope)
+{
+	switch ((enum memory_scope)scope) {
+	case MEMORY_SCOPE_PROCESS:
+		return "process";
+	case MEMORY_SCOPE_THREAD:
+		return "thread";
+	case MEMORY_SCOPE_NONE:
+		break;
+	}
+	return NULL;
+}
+
+static void write_memory(const struct metering *m, struct json_writer *writer)
+{
+	if (m->ended_ns == METERING_UNKNOWN) { /* nothing was measured */
+		json_write_null(writer, "memory");
+		json_write_null(writer, "switches");
+		return;
+	}
+	json_write_begin_object(writer, "memory");
+	write_known(writer, "peak_bytes", m->peak_bytes);
+	write_known(writer, "baseline_bytes", m->baseline_bytes);
+	json_write_string(writer, "source", source_name(m->source));
+	json_write_string(writer, "scope", scope_name(m->scope));
+	write_known(writer, "heap_peak_bytes", m->heap_peak_bytes);
+	write_known(writer, "host_rss_bytes", m->host_rss_bytes);
+	write_known(writer, "minor_faults", m->minor_faults);
+	write_known(writer, "major_faults", m->major_faults);
+	json_write_end_object(writer);
+
+	json_write_begin_object(writer, "switches");
+	write_known(writer, "voluntary", m->voluntary_switches);
+	write_known(writer, "involuntary", m->involuntary_switches);
+	json_write_end_object(writer);
+}
+
+static void write_worker(const struct job *job, struct json_writer *writer)
+{
+	const struct job_worker *worker = &job->worker;
+
+	if (worker->pid == 0) {
+		json_write_null(writer, "worker");
+		return;
+	}
+	json_write_begin_object(writer, "worker");
+	json_write_int(writer, "pid", worker->pid);
+	json_write_int(writer, "tid", worker->tid);
+	json_write_uint(writer, "host", worker->host);
+	json_write_uint(writer, "thread", worker->thread);
+	json_write_uint(writer, "generation", worker->generation);
+	json_write_uint(writer, "jobs_before", worker->jobs_before);
+	json_write_end_object(writer);
+}
+
+void job_write_error(const struct job *job, struct json_writer *writer, const char *key)
+{
+	const struct job_error *error = &job->error;
+	char text[ID_TEXT_SIZE];
+
+	if (error->cause == CAUSE_NONE) {
+		json_write_null(writer, key);
+		return;
+	}
+	json_write_begin_object(writer, key);
+	json_write_string(writer, "code", job_cause_name(error->cause));
+	json_write_string(writer, "message", error->message ? error->message : "");
+	if (error->signal) {
+		const char *name = sigabbrev_np(error->signal);
+		char signal_name[32];
+
+		snprintf(signal_name, sizeof(signal_name), "SIG%s", name ? name : "RT");
+		json_write_int(writer, "signal", error->signal);
+		json_write_string(writer, "signal_name", signal_name);
+	}
+	if (error->exit_status >= 0)
+		json_write_int(writer, "exit_status", error->exit_status);
+	if (error->limit_ms)
+		json_write_int(writer, "limit_ms", error->limit_ms);
+	if (error->limit_bytes) {
+		json_write_int(writer, "limit_bytes", error->limit_bytes);
+		json_write_int(writer, "seen_bytes", error->seen_bytes);
+	}
+	if (error->has_culprit)
+		json_write_string(writer, "culprit", id_format(&error->culprit, text));
+	json_write_end_object(writer);
+}
+
+/* The date of a monotonic moment, by its distance from the submission; null if it is not known. */
+static void write_date(const struct job *job, struct json_writer *writer, const char *key,
+		       int64_t at_ns)
+{
+	char text[CLOCK_RFC3339_SIZE];
+
+	if (at_ns <= 0) {
+		json_write_null(writer, key);
+		return;
+	}
+	json_write_string(
+		writer, key,
+		clock_rfc3339(job->submitted_real_ns + (at_ns - job->submitted_ns), text));
+}
+
+void job_write_json(const struct job *job, int64_t now_ns, struct json_writer *writer,
+		    const char *key)
+{
+	char text[ID_TEXT_SIZE];
+
+	json_write_begin_object(writer, key);
+	json_write_string(writer, "id", id_format(&job->by_id.id, text));
+	json_write_string(writer, "task", job->task);
+	json_write_string(writer, "pool", job->pool);
+	json_write_string(writer, "state", job_state_name(job->state));
+	json_write_uint(writer, "attempt", job->attempt);
+	json_write_raw(writer, "result", job->result, job->result_length);
+	job_write_error(job, writer, "error");
+	write_timing(job, now_ns, writer);
+	write_memory(&job->metering, writer);
+	write_worker(job, writer);
+	output_write_json(&job->stdout_output, writer, "stdout");
+	output_write_json(&job->stderr_output, writer, "stderr");
+	json_write_raw(writer, "labels", job->labels, job->labels_length);
+	if (job->timeout_ms)
+		json_write_int(writer, "timeout_ms", job->timeout_ms);
+	else
+		json_write_null(writer, "timeout_ms");
+	json_write_string(writer, "batch",
+			  job->batch ? id_format(&job->batch->by_id.id, text) : NULL);
+	write_date(job, writer, "submitted_at", job->submitted_ns);
+	write_date(job, writer, "started_at", job->metering.started_ns);
+	write_date(job, writer, "finished_at", job->finished_ns);
+	json_write_end_object(writer);
+}

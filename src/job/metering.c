@@ -1,0 +1,38 @@
+#include "job/metering.h"
+
+#include <stddef.h>
+
+void metering_init(struct metering *metering)
+{
+	*metering = (struct metering){
+		.started_ns = METERING_UNKNOWN,
+		.ended_ns = METERING_UNKNOWN,
+		.cpu_user_ns = METERING_UNKNOWN,
+		.cpu_system_ns = METERING_UNKNOWN,
+		.peak_bytes = METERING_UNKNOWN,
+		.baseline_bytes = METERING_UNKNOWN,
+		.heap_peak_bytes = METERING_UNKNOWN,
+		.host_rss_bytes = METERING_UNKNOWN,
+		.minor_faults = METERING_UNKNOWN,
+		.major_faults = METERING_UNKNOWN,
+		.voluntary_switches = METERING_UNKNOWN,
+		.involuntary_switches = METERING_UNKNOWN,
+		.scope = MEMORY_SCOPE_NONE,
+		.source = MEMORY_SOURCE_NONE,
+	};
+}
+
+int metering_is_valid(const struct metering *m)
+{
+	const int64_t numbers[] = {
+		m->cpu_user_ns,	       m->cpu_system_ns,	m->peak_bytes,	 m->baseline_bytes,
+		m->heap_peak_bytes,    m->host_rss_bytes,	m->minor_faults, m->major_faults,
+		m->voluntary_switches, m->involuntary_switches,
+	};
+
+	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		if (numbers[i] < METERING_UNKNOWN)
+			return 0;
+	return m->started_ns > 0 && m->ended_ns >= m->started_ns &&
+	       m->scope <= MEMORY_SCOPE_THREAD && m->source <= MEMORY_SOURCE_JEMALLOC_PEAK;
+}

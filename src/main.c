@@ -1,0 +1,198 @@
+/* Arguments, configuration, and the exit status. */
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/log.h"
+#include "config/config.h"
+#include "host/heap.h"
+#include "master/master.h"
+#include "task/registry.h"
+#include "version.h"
+
+#define EXIT_USAGE 2 /* the command line or the configuration is wrong */
+
+static const char help[] =
+	"Usage: twinpool [OPTION]...\n"
+	"Runs jobs, sent over HTTP as JSON, on pools of processes and of threads.\n"
+	"\n"
+	"  --config FILE         configuration; without it, built-in defaults   TWINPOOL_CONFIG\n"
+	"  --listen HOST:PORT    address to serve on; port 0 takes a free one   TWINPOOL_LISTEN\n"
+	"  --data-dir DIR        where everything that is written lies          TWINPOOL_DATA_DIR\n"
+	"  --log-level LEVEL     debug, info, warning, error                    "
+	"TWINPOOL_LOG_LEVEL\n"
+	"  --log-format FORMAT   auto, text, json                               "
+	"TWINPOOL_LOG_FORMAT\n"
+	"  --ready-fd N          writes the URL and a newline to descriptor N\n"
+	"                        once every pool can take jobs                  TWINPOOL_READY_FD\n"
+	"  --check-config        checks the configuration and exits\n"
+	"  --version, --help\n"
+	"\n"
+	"Flags win over TWINPOOL_* variables, and those over the file.\n"
+	"Exit status: 0 after an orderly shutdown, 1 if the service failed, 2 for a wrong\n"
+	"command line or configuration.\n";
+
+enum {
+	OPTION_CHECK = 256,
+	OPTION_READY_FD,
+	OPTION_CONFIG,
+	OPTION_LISTEN,
+	OPTION_DATA_DIR,
+	OPTION_LOG_LEVEL,
+	OPTION_LOG_FORMAT,
+	OPTION_HELP,
+	OPTION_VERSION
+};
+
+static const struct option options[] = {
+	{"config", required_argument, NULL, OPTION_CONFIG},
+	{"listen", required_argument, NULL, OPTION_LISTEN},
+	{"data-dir", required_argument, NULL, OPTION_DATA_DIR},
+	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
+	{"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
+	{"ready-fd", required_argument, NULL, OPTION_READY_FD},
+	{"check-config", no_argument, NULL, OPTION_CHECK},
+	{"help", no_argument, NULL, OPTION_HELP},
+	{"version", no_argument, NULL, OPTION_VERSION},
+	{NULL, 0, NULL, 0},
+};
+
+struct arguments {
+	struct config_flags flags;
+	const char *ready_fd; /* NULL if not given */
+	bool check_only;
+};
+
+static void print_version(void)
+{
+	heap_meter_init();
+	printf("twinpool %s\nheap metering: %s\n", TWINPOOL_VERSION,
+	       heap_meter_available() ? "jemalloc" : "none");
+}
+
+/* Answers -1 to go on, or the exit status. */
+static int parse_arguments(int argc, char **argv, struct arguments *ret_arguments)
+{
+	struct arguments arguments = {.ready_fd = getenv("TWINPOOL_READY_FD")};
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (option) {
+		case OPTION_CONFIG:
+			arguments.flags.config_path = optarg;
+			break;
+		case OPTION_LISTEN:
+			arguments.flags.listen = optarg;
+			break;
+		case OPTION_DATA_DIR:
+			arguments.flags.data_dir = optarg;
+			break;
+		case OPTION_LOG_LEVEL:
+			arguments.flags.log_level = optarg;
+			break;
+		case OPTION_LOG_FORMAT:
+			arguments.flags.log_format = optarg;
+			break;
+		case OPTION_READY_FD:
+			arguments.ready_fd = optarg;
+			break;
+		case OPTION_CHECK:
+			arguments.check_only = true;
+			break;
+		case OPTION_HELP:
+			fputs(help, stdout);
+			return 0;
+		case OPTION_VERSION:
+			print_version();
+			return 0;
+		default:
+			fputs("Try 'twinpool --help'.\n", stderr);
+			return EXIT_USAGE;
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "twinpool: unexpected argument '%s'\nTry 'twinpool --help'.\n",
+			argv[optind]);
+		return EXIT_USAGE;
+	}
+	*ret_arguments = arguments;
+	return -1;
+}
+
+/* Reads a descriptor that is open for writing: 0 or -errno. */
+static int parse_ready_fd(const char *text, int *ret_fd)
+{
+	char *end;
+
+	errno = 0;
+	long number = strtol(text, &end, 10);
+	if (errno != 0 || end == text || *end != '\0' || number < 0 || number > 65535)
+		return -EINVAL;
+	int flags = fcntl((int)number, F_GETFL);
+	if (flags < 0 || (flags & O_ACCMODE) == O_RDONLY)
+		return -EBADF;
+	fcntl((int)number, F_SETFD, FD_CLOEXEC);
+	*ret_fd = (int)number;
+	return 0;
+}
+
+static int complain(const struct error *error)
+{
+	fprintf(stderr, "twinpool: %s%s%s\n", error->field, error->field[0] ? ": " : "",
+		error->message);
+	return EXIT_USAGE;
+}
+
+static int run(const struct arguments *arguments, const struct config *config,
+	       const struct registry *registry)
+{
+	int ready_fd = -1;
+
+	if (arguments->ready_fd && parse_ready_fd(arguments->ready_fd, &ready_fd) < 0) {
+		fprintf(stderr,
+			"twinpool: --ready-fd: found '%s'; expected the number of a descriptor "
+			"that is "
+			"open for writing\n",
+			arguments->ready_fd);
+		return EXIT_USAGE;
+	}
+	if (arguments->check_only) {
+		printf("twinpool: %s is valid\n",
+		       config->path ? config->path : "the built-in configuration");
+		return 0;
+	}
+	log_init(config->log_level, config->log_format, "master");
+	log_info("starting", log_str("version", TWINPOOL_VERSION), log_str("config", config->path),
+		 log_int("pid", getpid()));
+	return master_run(config, registry, ready_fd);
+}
+
+int main(int argc, char **argv)
+{
+	struct arguments arguments;
+	struct config *config = NULL;
+	struct registry registry = {0};
+	struct error error = {0};
+	int status = parse_arguments(argc, argv, &arguments);
+
+	if (status >= 0)
+		return status;
+	json_object_seed(
+		0); /* before any fork or thread, so that all processes and threads agree */
+	if (config_load(&arguments.flags, environ, &config, &error) < 0)
+		return complain(&error);
+	if (registry_build(config, &registry, &error) < 0) {
+		config_free(config);
+		return complain(&error);
+	}
+	status = run(&arguments, config, &registry);
+	registry_release(&registry);
+	config_free(config);
+	return status;
+}

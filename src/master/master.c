@@ -1,0 +1,531 @@
+/*
+ * Invariants
+ * 1. Only this file forks hosts and the server. Signals are blocked round every fork; the child
+ * restores them, keeps only its own descriptors, and asks to be killed when the master dies (and
+ * looks whether it has already).
+ * 2. A child that was not reaped keeps its pid, so a kill by pid from here can never hit a
+ * stranger.
+ * 3. The master keeps no copy of any descriptor of a host: one stray copy would hide the end of a
+ * channel.
+ */
+#include "master/master.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "host/host.h"
+#include "ipc/channel.h"
+#include "ipc/message.h"
+#include "ipc/scoreboard.h"
+#include "master/service.h"
+
+#define HOSTS_END_NS (2 * NS_PER_S) /* that idle hosts get to leave once the server has gone */
+
+struct child {
+	struct list node;
+	pid_t pid;
+	uint32_t pool_index;
+	uint32_t slot;
+	uint64_t generation;
+};
+
+struct master {
+	const struct config *config;
+	const struct registry *registry;
+	sigset_t signals; /* those that the signalfd takes */
+	int signal_fd;
+	int channel;  /* to the server; -1 once it has gone */
+	pid_t server; /* 0 once it was reaped */
+	int server_status;
+	int shutdowns; /* how many were asked for */
+	struct list children;
+	void **shared; /* TP_SHARED_BYTES for each pool */
+};
+
+/* --- children -------------------------------------------------------------------------------- */
+
+/* In the child: undoes what the master set up. Ends the process if the master has gone meanwhile.
+ */
+static void enter_child(struct master *master, pid_t parent)
+{
+	struct sigaction action = {.sa_handler = SIG_DFL};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(1);
+	fd_close(&master->signal_fd);
+	/* A terminal's Ctrl-C reaches the whole foreground group; only the master is to act on it.
+	 */
+	setpgid(0, 0);
+	for (int number = 1; number < NSIG; number++)
+		sigaction(number, &action, NULL);
+}
+
+static void unblock_signals(void)
+{
+	sigset_t none;
+
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* How a child ends. With a sanitizer, by exit(), so that leaks are reported; else nothing of the
+ * master's is run again. */
+static void __attribute__((noreturn)) leave(int status)
+{
+#ifdef TWINPOOL_SANITIZER
+	exit(status);
+#else
+	_exit(status);
+#endif
+}
+
+static void free_children(struct master *master)
+{
+	list_for_each_safe (node, &master->children) {
+		list_remove(node);
+		free(container_of(node, struct child, node));
+	}
+}
+
+/* --- hosts ----------------------------------------------------------------------------------- */
+
+/* The descriptors of a host that is about to be forked: ours to hand over, and the host's own. */
+struct host_fds {
+	int channel[2]; /* [0] the server's, [1] the host's */
+	int scoreboard;
+	int output[2]; /* stdout: [0] to read, [1] the host's */
+	int errors[2]; /* stderr */
+	int pidfd;
+};
+
+static void host_fds_close(struct host_fds *fds)
+{
+	int *all[] = {&fds->channel[0], &fds->channel[1], &fds->scoreboard, &fds->output[0],
+		      &fds->output[1],	&fds->errors[0],  &fds->errors[1],  &fds->pidfd};
+
+	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
+		fd_close(all[i]);
+}
+
+static int host_fds_open(uint32_t threads, struct host_fds *fds)
+{
+	int status;
+
+	*fds = (struct host_fds){{-1, -1}, -1, {-1, -1}, {-1, -1}, -1};
+	status = channel_pair(fds->channel);
+	if (status == 0)
+		status = scoreboard_create(threads, threads, &fds->scoreboard);
+	if (status == 0 && pipe2(fds->output, O_CLOEXEC) < 0)
+		status = -errno;
+	if (status == 0 && pipe2(fds->errors, O_CLOEXEC) < 0)
+		status = -errno;
+	if (status ==
+	    0) /* only the server's ends: the host's stdout must block when the pipe is full */
+		status = fd_set_nonblocking(fds->output[0]);
+	if (status == 0)
+		status = fd_set_nonblocking(fds->errors[0]);
+	if (status < 0)
+		host_fds_close(fds);
+	return status;
+}
+
+/* Lays the host's descriptors out as 0 to 4 and closes all others. Says nothing on failure: there
+ * is no log in a host before this, so the exit status tells. */
+static void keep_only_own(struct host_fds *fds)
+{
+	int null = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	/* First up and out of the way of the numbers that they are to get. */
+	int channel = fcntl(fds->channel[1], F_DUPFD_CLOEXEC, 64);
+	int scoreboard = fcntl(fds->scoreboard, F_DUPFD_CLOEXEC, 64);
+	int output = fcntl(fds->output[1], F_DUPFD_CLOEXEC, 64);
+	int errors = fcntl(fds->errors[1], F_DUPFD_CLOEXEC, 64);
+
+	if (null < 0 || dup2(null, STDIN_FILENO) < 0 || dup2(output, STDOUT_FILENO) < 0 ||
+	    dup2(errors, STDERR_FILENO) < 0 || dup3(channel, 3, O_CLOEXEC) < 0 ||
+	    dup3(scoreboard, 4, O_CLOEXEC) < 0 || close_range(5, ~0U, 0) < 0)
+		_exit(1);
+}
+
+static void __attribute__((noreturn))
+host_main(struct master *master, struct host_fds *fds, const struct message_host_start *start,
+	  pid_t parent)
+{
+	const struct config_pool *pool = &master->config->pools[start->pool_index];
+	char name[64];
+	struct host_setup setup = {
+		.pool = pool,
+		.registry = master->registry,
+		.shared = master->shared[start->pool_index],
+		.channel = 3,
+		.scoreboard_fd = 4,
+		.slot = start->slot,
+		.generation = start->generation,
+	};
+
+	enter_child(master, parent);
+	free_children(master);
+	keep_only_own(fds);
+	snprintf(name, sizeof(name), "%s/%u", pool->name, start->slot);
+	prctl(PR_SET_NAME, name);
+	log_set_process(name);
+	unblock_signals();
+	leave(host_run(&setup));
+}
+
+static void send_to_server(struct master *master, const void *message, size_t length,
+			   const int *fds, size_t fd_count)
+{
+	struct iovec part = {.iov_len = length};
+
+	memcpy(&part.iov_base, &message, sizeof(message));
+	if (master->channel < 0)
+		return;
+	/* The server reads its end promptly and both ends are ours; if it is gone, SIGCHLD will
+	 * tell. */
+	int status = channel_send(master->channel, &part, 1, fds, fd_count, 0);
+	if (status < 0 && status != -EPIPE && status != -ECONNRESET)
+		log_error("server_unreachable", log_str("error", strerrordesc_np(-status)));
+}
+
+static void say_host_failed(struct master *master, const struct message_host_start *start,
+			    int error)
+{
+	struct message_host_down down = {.kind = MESSAGE_HOST_DOWN,
+					 .pool_index = start->pool_index,
+					 .slot = start->slot,
+					 .generation = start->generation,
+					 .start_errno = error};
+
+	send_to_server(master, &down, sizeof(down), NULL, 0);
+}
+
+static void say_host_up(struct master *master, const struct child *child,
+			const struct host_fds *fds)
+{
+	struct message_host_up up = {.kind = MESSAGE_HOST_UP,
+				     .pool_index = child->pool_index,
+				     .slot = child->slot,
+				     .pid = child->pid,
+				     .generation = child->generation};
+	const int handed[HOST_UP_FDS] = {
+		[HOST_UP_CHANNEL] = fds->channel[0],	[HOST_UP_PIDFD] = fds->pidfd,
+		[HOST_UP_SCOREBOARD] = fds->scoreboard, [HOST_UP_STDOUT] = fds->output[0],
+		[HOST_UP_STDERR] = fds->errors[0],
+	};
+
+	send_to_server(master, &up, sizeof(up), handed, HOST_UP_FDS);
+}
+
+static int fork_host(struct master *master, const struct message_host_start *start,
+		     struct child *child)
+{
+	struct host_fds fds;
+	pid_t parent = getpid();
+	int status = host_fds_open(start->threads, &fds);
+
+	if (status < 0)
+		return status;
+	pid_t pid = fork(); /* signals are blocked here for good: the signalfd takes them */
+	if (pid == 0)
+		host_main(master, &fds, start, parent);
+	if (pid < 0) {
+		status = -errno;
+		goto fail;
+	}
+	fds.pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+	if (fds.pidfd < 0) {
+		status = -errno;
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		goto fail;
+	}
+	fcntl(fds.pidfd, F_SETFD, FD_CLOEXEC);
+	child->pid = pid;
+	say_host_up(master, child, &fds);
+fail:
+	host_fds_close(&fds);
+	return status;
+}
+
+static void start_host(struct master *master, const struct message_host_start *start)
+{
+	if (start->pool_index >= master->config->pool_count)
+		return;
+	struct child *child = calloc(1, sizeof(*child));
+	if (!child) {
+		say_host_failed(master, start, ENOMEM);
+		return;
+	}
+	child->pool_index = start->pool_index;
+	child->slot = start->slot;
+	child->generation = start->generation;
+	int status = fork_host(master, start, child);
+	if (status < 0) {
+		log_error("host_fork_failed", log_str("error", strerrordesc_np(-status)));
+		say_host_failed(master, start, -status);
+		free(child);
+		return;
+	}
+	list_append(&master->children, &child->node);
+}
+
+/* --- the server ------------------------------------------------------------------------------ */
+
+static void __attribute__((noreturn))
+server_main(struct master *master, int channel, int ready_fd, pid_t parent)
+{
+	const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+
+	enter_child(master, parent);
+	free_children(master);
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		sigaction(ignored[i], &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+	prctl(PR_SET_NAME, "server");
+	log_set_process("server");
+	unblock_signals();
+	leave(service_run(master->config, master->registry, channel, ready_fd));
+}
+
+static int fork_server(struct master *master, int *ready_fd)
+{
+	int pair[2];
+	pid_t parent = getpid();
+	int status = channel_pair(pair);
+
+	if (status < 0)
+		return status;
+	pid_t pid = fork();
+	if (pid == 0) {
+		close(pair[0]);
+		server_main(master, pair[1], *ready_fd, parent);
+	}
+	status = pid < 0 ? -errno : 0;
+	close(pair[1]);
+	fd_close(ready_fd);
+	if (status < 0) {
+		close(pair[0]);
+		return status;
+	}
+	master->server = pid;
+	master->channel = pair[0];
+	return 0;
+}
+
+/* --- reaping --------------------------------------------------------------------------------- */
+
+static void server_ended(struct master *master, int wait_status)
+{
+	bool orderly = WIFEXITED(wait_status) && WEXITSTATUS(wait_status) == 0;
+
+	master->server = 0;
+	master->server_status = orderly ? 0 : 1;
+	fd_close(&master->channel);
+	if (WIFSIGNALED(wait_status))
+		log_error("server_died", log_int("signal", WTERMSIG(wait_status)));
+	else if (!orderly)
+		log_error("server_failed", log_int("exit_status", WEXITSTATUS(wait_status)));
+}
+
+static void host_ended(struct master *master, struct child *child, int wait_status,
+		       const struct rusage *usage)
+{
+	struct message_host_down down = {.kind = MESSAGE_HOST_DOWN,
+					 .pool_index = child->pool_index,
+					 .slot = child->slot,
+					 .pid = child->pid,
+					 .generation = child->generation,
+					 .wait_status = wait_status,
+					 .usage = *usage};
+
+	list_remove(&child->node);
+	free(child);
+	send_to_server(master, &down, sizeof(down), NULL, 0);
+}
+
+static struct child *find_child(struct master *master, pid_t pid)
+{
+	list_for_each (node, &master->children) {
+		struct child *child = container_of(node, struct child, node);
+		if (child->pid == pid)
+			return child;
+	}
+	return NULL;
+}
+
+static void reap(struct master *master)
+{
+	struct rusage usage;
+	int wait_status;
+	pid_t pid;
+
+	while ((pid = wait4(-1, &wait_status, WNOHANG, &usage)) > 0) {
+		struct child *child = find_child(master, pid);
+		if (pid == master->server)
+			server_ended(master, wait_status);
+		else if (child)
+			host_ended(master, child, wait_status, &usage);
+		/* else an orphan of a host that has come to us */
+	}
+}
+
+static void kill_hosts(struct master *master)
+{
+	list_for_each (node, &master->children)
+		kill(container_of(node, struct child, node)->pid, SIGKILL);
+}
+
+/* --- the loop -------------------------------------------------------------------------------- */
+
+static void ask_shutdown(struct master *master, int signal_number)
+{
+	struct message_shutdown message = {.kind = MESSAGE_SHUTDOWN,
+					   .count = (uint32_t)++master->shutdowns};
+
+	log_info("shutdown_asked", log_str("signal", sigabbrev_np(signal_number)),
+		 log_int("times", master->shutdowns));
+	send_to_server(master, &message, sizeof(message), NULL, 0);
+}
+
+static void take_signals(struct master *master)
+{
+	struct signalfd_siginfo info;
+
+	while (read(master->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
+		if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
+			ask_shutdown(master, (int)info.ssi_signo);
+	reap(master);
+}
+
+static void take_message(struct master *master)
+{
+	struct message_host_start start;
+	size_t fd_count;
+	ssize_t length =
+		channel_receive(master->channel, &start, sizeof(start), NULL, 0, &fd_count, 1);
+
+	if (length == (ssize_t)sizeof(start) && start.kind == MESSAGE_HOST_START)
+		start_host(master, &start);
+	else if (length == 0 || length == -ECONNRESET)
+		fd_close(&master->channel); /* the server is leaving; SIGCHLD follows */
+}
+
+/* Serves until the server has ended. */
+static void serve(struct master *master)
+{
+	while (master->server) {
+		struct pollfd fds[2] = {{.fd = master->signal_fd, .events = POLLIN},
+					{.fd = master->channel, .events = POLLIN}};
+		if (poll(fds, 2, -1) < 0 && errno != EINTR) {
+			log_error("poll_failed", log_str("error", strerrordesc_np(errno)));
+			kill(master->server, SIGKILL);
+		}
+		if (fds[1].revents)
+			take_message(master);
+		take_signals(master);
+	}
+}
+
+/* The server has gone: idle hosts leave by themselves when their channels end; what is left is
+ * killed. */
+static void end_hosts(struct master *master)
+{
+	int64_t deadline_ns =
+		clock_monotonic_ns() + (master->server_status == 0 ? HOSTS_END_NS : 0);
+
+	for (;;) {
+		reap(master);
+		int64_t left_ns = deadline_ns - clock_monotonic_ns();
+		if (list_empty(&master->children))
+			return;
+		if (left_ns <= 0)
+			break;
+		struct pollfd fd = {.fd = master->signal_fd, .events = POLLIN};
+		poll(&fd, 1, (int)(left_ns / NS_PER_MS) + 1);
+		take_signals(master);
+	}
+	kill_hosts(master);
+	while (!list_empty(&master->children)) {
+		struct pollfd fd = {.fd = master->signal_fd, .events = POLLIN};
+		poll(&fd, 1, -1);
+		take_signals(master);
+	}
+}
+
+static int set_up(struct master *master)
+{
+	list_init(&master->children);
+	sigemptyset(&master->signals);
+	sigaddset(&master->signals, SIGCHLD);
+	sigaddset(&master->signals, SIGTERM);
+	sigaddset(&master->signals, SIGINT);
+	sigaddset(&master->signals, SIGHUP);
+	if (sigprocmask(SIG_BLOCK, &master->signals, NULL) < 0)
+		return -errno;
+	master->signal_fd = signalfd(-1, &master->signals, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (master->signal_fd < 0)
+		return -errno;
+	/* Processes that a dead host leaves behind come to us rather than to the machine's init. */
+	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		return -errno;
+	master->shared = calloc(master->config->pool_count, sizeof(void *));
+	if (!master->shared)
+		return -ENOMEM;
+	for (size_t i = 0; i < master->config->pool_count; i++) {
+		void *memory = mmap(NULL, TP_SHARED_BYTES, PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		if (memory == MAP_FAILED)
+			return -errno;
+		master->shared[i] = memory;
+	}
+	return 0;
+}
+
+static void tear_down(struct master *master)
+{
+	fd_close(&master->signal_fd);
+	fd_close(&master->channel);
+	for (size_t i = 0; master->shared && i < master->config->pool_count; i++)
+		if (master->shared[i])
+			munmap(master->shared[i], TP_SHARED_BYTES);
+	free(master->shared);
+}
+
+int master_run(const struct config *config, const struct registry *registry, int ready_fd)
+{
+	struct master master = {.config = config,
+				.registry = registry,
+				.signal_fd = -1,
+				.channel = -1,
+				.server_status = 1};
+	int status = set_up(&master);
+
+	if (status == 0)
+		status = fork_server(&master, &ready_fd);
+	if (status < 0) {
+		log_error("start_failed", log_str("error", strerrordesc_np(-status)));
+		fd_close(&ready_fd);
+	} else {
+		serve(&master);
+		end_hosts(&master);
+		log_info("stopped", log_int("exit_status", master.server_status));
+	}
+	tear_down(&master);
+	return master.server_status;
+}

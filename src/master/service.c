@@ -1,0 +1,123 @@
+#include "master/service.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "http/http.h"
+#include "server/loop.h"
+#include "server/server.h"
+
+/* How long open requests get to take their answers once every job has ended. */
+#define FLUSH_NS      (2 * NS_PER_S)
+#define FLUSH_STEP_NS (5 * NS_PER_MS)
+
+struct service {
+	struct loop *loop;
+	struct server *server;
+	struct http *http;
+	int ready_fd;
+	bool announced;
+	bool quiesced;
+	int64_t drained_ns; /* when every job had ended; 0 before */
+	struct loop_timer flush;
+};
+
+static void announce_ready(struct service *service)
+{
+	char line[512];
+
+	service->announced = true;
+	log_info("ready", log_str("url", http_url(service->http)));
+	if (service->ready_fd < 0)
+		return;
+	int length = snprintf(line, sizeof(line), "%s\n", http_url(service->http));
+	fd_write_all(service->ready_fd, line, (size_t)length);
+	fd_close(&service->ready_fd);
+}
+
+/* Every job has ended: leaves once the answers are out, or after a bounded time. */
+static void flush_expired(struct loop_timer *timer)
+{
+	struct service *service = container_of(timer, struct service, flush);
+	int64_t now_ns = clock_monotonic_ns();
+	size_t open = http_requests_open(service->http);
+
+	if (open == 0 || now_ns - service->drained_ns > FLUSH_NS) {
+		if (open > 0)
+			log_warning("answers_not_taken", log_uint("requests", open));
+		loop_stop(service->loop);
+		return;
+	}
+	loop_timer_set(service->loop, timer, now_ns + FLUSH_STEP_NS);
+}
+
+static void changed(void *data)
+{
+	struct service *service = data;
+	const char *reason;
+
+	if (server_lost_master(service->server)) {
+		log_error("master_lost");
+		loop_stop(service->loop);
+		return;
+	}
+	if (server_is_stopping(service->server)) {
+		if (!service->quiesced)
+			http_quiesce(service->http);
+		service->quiesced = true;
+		if (server_is_drained(service->server) && !service->drained_ns) {
+			service->drained_ns = clock_monotonic_ns();
+			loop_timer_set(service->loop, &service->flush, service->drained_ns);
+		}
+		return;
+	}
+	if (!service->announced && server_is_ready(service->server, &reason))
+		announce_ready(service);
+}
+
+static int start(struct service *service, const struct config *config,
+		 const struct registry *registry, int channel)
+{
+	struct error error = {0};
+	int status = loop_new(&service->loop);
+
+	if (status == 0)
+		status = server_new(service->loop, config, registry, channel, &service->server);
+	if (status < 0) {
+		log_error("server_start_failed", log_str("error", strerrordesc_np(-status)));
+		return status;
+	}
+	loop_timer_init(&service->flush, flush_expired);
+	server_on_change(service->server, changed, service);
+	status = http_start(service->server, &service->http, &error);
+	if (status < 0)
+		log_error("listen_failed", log_str("field", error.field),
+			  log_str("error", error.message));
+	else
+		log_info("listening", log_str("url", http_url(service->http)));
+	return status;
+}
+
+int service_run(const struct config *config, const struct registry *registry, int channel,
+		int ready_fd)
+{
+	struct service service = {.ready_fd = ready_fd};
+	int status = fd_set_nonblocking(channel);
+
+	if (status == 0)
+		status = start(&service, config, registry, channel);
+	if (status == 0)
+		status = loop_run(service.loop);
+	bool orderly = status == 0 && server_is_stopping(service.server) &&
+		       !server_lost_master(service.server);
+	http_free(service.http);
+	server_free(service.server);
+	loop_free(service.loop);
+	fd_close(&service.ready_fd);
+	fd_close(&channel);
+	return orderly ? 0 : 1;
+}

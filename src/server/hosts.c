@@ -1,0 +1,782 @@
+/*
+ * Worker processes as the server sees them: started by the master at our word, fed over a channel,
+ * read with suspicion, buried when the master says so.
+ *
+ * What a host does to a job is final only when a DONE message of that job was read, or when
+ * HOST_DOWN has come and all that the host had sent before was read first.
+ */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "ipc/channel.h"
+#include "server/state.h"
+
+#define MESSAGES_A_ROUND 32    /* read from one host before others get their turn */
+#define PIPE_READ_BYTES	 65536 /* at once */
+#define PIPE_DRAIN_BYTES                                                                           \
+	(1 << 20) /* at a job's end: more than a pipe holds (pipe(7): 65536 by default) */
+#define STRAY_LOG_BYTES 4096 /* of output that belongs to no job, logged for a host */
+#define MASTER_RETRY_NS (10 * NS_PER_MS)
+
+static void channel_is_ready(struct loop_source *source, uint32_t events);
+
+/* --- making and freeing ---------------------------------------------------------------------- */
+
+static void slot_backoff_over(struct loop_timer *timer)
+{
+	slot_start(container_of(timer, struct slot, backoff));
+}
+
+void slot_init(struct pool *pool, struct slot *slot, uint32_t index)
+{
+	*slot = (struct slot){.pool = pool, .index = index};
+	loop_timer_init(&slot->backoff, slot_backoff_over);
+}
+
+static void draining_is_over(struct loop_timer *timer)
+{
+	host_kill(container_of(timer, struct host, kill));
+}
+
+static struct host *host_new(struct slot *slot)
+{
+	struct host *host = calloc(1, sizeof(*host));
+	uint32_t cells = slot->pool->config->threads;
+
+	if (!host)
+		return NULL;
+	list_init(&host->node);
+	list_init(&host->idle);
+	loop_timer_init(&host->kill, draining_is_over);
+	host->pool = slot->pool;
+	host->slot_index = slot->index;
+	host->generation = slot->generation;
+	host->pidfd = host->channel.fd = host->output.fd = host->errors.fd = -1;
+	host->cells = calloc(cells, sizeof(struct job *));
+	host->free_cells = calloc(cells, sizeof(uint32_t));
+	if (!host->cells || !host->free_cells) {
+		host_free(host);
+		return NULL;
+	}
+	while (host->free_count < cells) {
+		host->free_cells[host->free_count] = cells - 1 - host->free_count;
+		host->free_count++;
+	}
+	return host;
+}
+
+/* Removes a source and closes its descriptor. */
+static void close_source(struct loop *loop, struct loop_source *source)
+{
+	int fd = source->fd;
+
+	loop_remove(loop, source);
+	fd_close(&fd);
+}
+
+void host_free(struct host *host)
+{
+	struct loop *loop = host->pool->server->loop;
+
+	list_remove(&host->node);
+	list_remove(&host->idle);
+	loop_timer_cancel(loop, &host->kill);
+	close_source(loop, &host->channel);
+	close_source(loop, &host->output);
+	close_source(loop, &host->errors);
+	fd_close(&host->pidfd);
+	scoreboard_close(&host->scoreboard);
+	free(host->cells);
+	free(host->free_cells);
+	free(host);
+}
+
+void slot_start(struct slot *slot)
+{
+	struct pool *pool = slot->pool;
+	struct message_host_start start = {.kind = MESSAGE_HOST_START,
+					   .pool_index = pool->index,
+					   .slot = slot->index,
+					   .threads = pool->config->threads};
+
+	if (pool->server->shutdowns)
+		return;
+	slot->generation++;
+	start.generation = slot->generation;
+	slot->host = host_new(slot);
+	if (slot->host && server_tell_master(pool->server, &start, sizeof(start)) == 0)
+		return;
+	if (slot->host) {
+		host_free(slot->host);
+		slot->host = NULL;
+	}
+	loop_timer_set(pool->server->loop, &slot->backoff, clock_monotonic_ns() + MASTER_RETRY_NS);
+}
+
+static struct host *find_host(struct server *server, uint32_t pool_index, uint32_t slot_index,
+			      uint64_t generation)
+{
+	struct pool *pool = &server->pools[pool_index];
+	struct host *host = pool->slots[slot_index].host;
+
+	if (host && host->generation == generation)
+		return host;
+	list_for_each (node, &pool->draining) {
+		host = container_of(node, struct host, node);
+		if (host->slot_index == slot_index && host->generation == generation)
+			return host;
+	}
+	return NULL;
+}
+
+/* --- ending a host --------------------------------------------------------------------------- */
+
+void host_kill(struct host *host)
+{
+	host->killed = true;
+	/* By pidfd, so it can hit nobody else, however late. Without one yet, host_is_up() will do
+	 * it. */
+	if (host->pidfd >= 0)
+		syscall(SYS_pidfd_send_signal, host->pidfd, SIGKILL, NULL, 0);
+}
+
+/* Jobs of the host that were not asked to stop. */
+static uint32_t healthy_jobs(const struct host *host)
+{
+	uint32_t count = 0;
+
+	for (uint32_t i = 0; i < host->pool->config->threads; i++)
+		count += host->cells[i] && host->cells[i]->state == JOB_RUNNING;
+	return count;
+}
+
+/* Takes the host out of its slot, where a fresh one is started at once. */
+static void host_drain(struct host *host)
+{
+	struct slot *slot = &host->pool->slots[host->slot_index];
+
+	host->draining = true;
+	list_remove(&host->idle);
+	list_append(&host->pool->draining, &host->node);
+	slot->host = NULL;
+	slot_start(slot);
+}
+
+void host_condemn(struct host *host, const struct job *job)
+{
+	const struct config_pool *config = host->pool->config;
+
+	if (host->killed)
+		return;
+	host->has_culprit = true;
+	host->culprit = job->by_id.id;
+	if (!host->draining && config->threads > 1 && !host->pool->server->shutdowns)
+		host_drain(host);
+	if (healthy_jobs(host) == 0 || host->pool->server->shutdown_forced)
+		host_kill(host);
+	else
+		loop_timer_set(host->pool->server->loop, &host->kill,
+			       clock_monotonic_ns() + config->quarantine_ms * NS_PER_MS);
+}
+
+/* A job of a draining host has ended: with no healthy one left there is nothing to wait for. */
+static void drained_further(struct host *host)
+{
+	if (!host->draining || host->killed || healthy_jobs(host) > 0)
+		return;
+	if (host->free_count == host->pool->config->threads)
+		/* Nobody runs on it any more: the end of its channel lets it leave by itself. */
+		close_source(host->pool->server->loop, &host->channel);
+	else
+		host_kill(host);
+}
+
+void hosts_kill_busy(struct server *server)
+{
+	for (size_t i = 0; i < server->config->pool_count; i++) {
+		struct pool *pool = &server->pools[i];
+		for (uint32_t slot = 0; slot < pool->config->hosts; slot++) {
+			struct host *host = pool->slots[slot].host;
+			if (host && host->free_count < pool->config->threads)
+				host_kill(host);
+		}
+		list_for_each (node, &pool->draining)
+			host_kill(container_of(node, struct host, node));
+	}
+}
+
+/* --- output ---------------------------------------------------------------------------------- */
+
+/* Output that no job can be given for: of a host with several workers, or after the job's end. */
+static void stray_output(struct host *host, const char *bytes, size_t length)
+{
+	char text[1024];
+
+	if (host->stray_bytes < STRAY_LOG_BYTES) {
+		snprintf(text, sizeof(text), "%.*s", (int)(length < 1000 ? length : 1000), bytes);
+		log_info("host_output", log_str("pool", host->pool->config->name),
+			 log_int("pid", host->pid), log_str("text", text));
+	}
+	host->stray_bytes += length;
+}
+
+static void take_output(struct host *host, bool is_stdout, const char *bytes, size_t length)
+{
+	struct job *job = host->pool->config->threads == 1 ? host->cells[0] : NULL;
+
+	if (job)
+		output_append(is_stdout ? &job->stdout_output : &job->stderr_output, bytes, length);
+	else
+		stray_output(host, bytes, length);
+}
+
+/* Reads at most `most` bytes of what is there. */
+static void read_pipe(struct host *host, struct loop_source *source, bool is_stdout, size_t most)
+{
+	static char bytes[PIPE_READ_BYTES]; /* event loop only */
+
+	while (source->fd >= 0 && most > 0) {
+		size_t wanted = most < sizeof(bytes) ? most : sizeof(bytes);
+		ssize_t length = read(source->fd, bytes, wanted);
+		if (length > 0) {
+			take_output(host, is_stdout, bytes, (size_t)length);
+			most -= (size_t)length;
+		} else if (length == 0 || (errno != EAGAIN && errno != EINTR)) {
+			close_source(host->pool->server->loop, source);
+		} else if (errno == EAGAIN) {
+			return;
+		}
+	}
+}
+
+static void output_is_ready(struct loop_source *source, uint32_t events)
+{
+	(void)events;
+	read_pipe(container_of(source, struct host, output), source, true, PIPE_READ_BYTES);
+}
+
+static void errors_are_ready(struct loop_source *source, uint32_t events)
+{
+	(void)events;
+	read_pipe(container_of(source, struct host, errors), source, false, PIPE_READ_BYTES);
+}
+
+static void drain_pipes(struct host *host)
+{
+	read_pipe(host, &host->output, true, PIPE_DRAIN_BYTES);
+	read_pipe(host, &host->errors, false, PIPE_DRAIN_BYTES);
+}
+
+/* --- what a host says ------------------------------------------------------------------------ */
+
+/* It sent something that none of ours sends: it cannot be believed any more. */
+static void host_is_mad(struct host *host, const char *what)
+{
+	log_warning("host_sent_nonsense", log_str("pool", host->pool->config->name),
+		    log_int("pid", host->pid), log_str("message", what));
+	host->closed = true;
+	list_remove(&host->idle);
+	close_source(host->pool->server->loop, &host->channel);
+	host_kill(host);
+}
+
+void host_release_cell(struct host *host, struct job *job)
+{
+	host->cells[job->cell] = NULL;
+	host->free_cells[host->free_count++] = job->cell;
+	host->pool->running--;
+	job->host = NULL;
+}
+
+bool host_has_begun(const struct host *host, const struct job *job)
+{
+	if (!host->scoreboard.memory)
+		return false;
+	return atomic_load_explicit(&scoreboard_cell(&host->scoreboard, job->cell)->started,
+				    memory_order_acquire) == job->seq;
+}
+
+static void take_worker(struct job *job, const struct host *host, const struct message_done *done)
+{
+	job->metering = done->metering;
+	job->worker = (struct job_worker){.pid = host->pid,
+					  .tid = done->tid,
+					  .host = host->slot_index,
+					  .thread = done->worker,
+					  .generation = host->generation,
+					  .jobs_before = done->jobs_before};
+}
+
+/* Takes the result, from the message or its file: 0, or -errno if it is not what it should be. */
+static int take_result(const struct host *host, struct job *job, const struct message_done *done,
+		       const char *bytes, int file)
+{
+	char *copy = NULL;
+
+	if (done->result_length == 0)
+		return 0;
+	if (done->result_length > host->pool->config->result_bytes)
+		return -EPROTO; /* the host keeps to the limit, if it is sane */
+	if (!done->in_file) {
+		copy = malloc(done->result_length);
+		if (!copy)
+			return -ENOMEM;
+		memcpy(copy, bytes, done->result_length);
+	} else {
+		int status = fd_read_sealed(file, done->result_length, &copy);
+		if (status < 0)
+			return status;
+		if (!json_is_wellformed(copy, done->result_length)) {
+			free(copy);
+			return -EPROTO;
+		}
+	}
+	job->result = copy;
+	job->result_length = done->result_length;
+	return 0;
+}
+
+static void end_failed(struct server *server, struct job *job, const char *failure, size_t length)
+{
+	job_set_error(job, CAUSE_TASK_ERROR, "%.*s", (int)length, failure);
+	job_end(server, job, JOB_EVENT_FAIL);
+}
+
+static void end_too_large(struct server *server, struct job *job, const char *failure,
+			  size_t length)
+{
+	char seen[32];
+
+	snprintf(seen, sizeof(seen), "%.*s", (int)length, failure);
+	job->error.limit_bytes = (int64_t)server->pools[job->pool_index].config->result_bytes;
+	job->error.seen_bytes = strtoll(seen, NULL, 10);
+	job_set_error(job, CAUSE_OUTPUT_LIMIT,
+		      "the result has %lld bytes; the pool keeps at most %lld",
+		      (long long)job->error.seen_bytes, (long long)job->error.limit_bytes);
+	job_end(server, job, JOB_EVENT_FAIL);
+}
+
+/* Ends the job as its worker reports. A job that was asked to stop and did something else than to
+ * succeed ended because of it; one that ran past its time has timed out, whatever it answers. */
+static void end_as_reported(struct server *server, struct job *job, const struct message_done *done,
+			    const char *failure)
+{
+	enum done_outcome outcome = (enum done_outcome)done->outcome;
+	bool stopping = job->state == JOB_STOPPING;
+
+	if (stopping && (outcome != DONE_SUCCEEDED || job->stop_reason == STOP_TIMED_OUT)) {
+		job_end_stopped(server, job);
+		return;
+	}
+	switch (outcome) {
+	case DONE_SUCCEEDED:
+		job_end(server, job, JOB_EVENT_SUCCEED);
+		break;
+	case DONE_FAILED:
+		end_failed(server, job, failure, done->failure_length);
+		break;
+	case DONE_STOPPED:
+		job_set_error(job, CAUSE_TASK_ERROR,
+			      "the task stopped, though nobody had asked it to");
+		job_end(server, job, JOB_EVENT_FAIL);
+		break;
+	case DONE_RESULT_TOO_LARGE:
+		end_too_large(server, job, failure, done->failure_length);
+		break;
+	}
+}
+
+static void take_done(struct host *host, size_t length, int file, size_t fd_count)
+{
+	struct server *server = host->pool->server;
+	struct message_done done;
+	const char *result;
+	const char *failure;
+	uint32_t threads = host->pool->config->threads;
+
+	if (!message_read_done(server->buffer, length, threads, threads, fd_count, &done, &result,
+			       &failure)) {
+		host_is_mad(host, "DONE");
+		return;
+	}
+	struct job *job = host->cells[done.cell];
+	if (!job || job->seq != done.seq || done.metering.started_ns < job->dispatched_ns) {
+		host_is_mad(host, "DONE of another job");
+		return;
+	}
+	int status =
+		done.outcome == DONE_SUCCEEDED ? take_result(host, job, &done, result, file) : 0;
+	if (status == -EPROTO) {
+		host_is_mad(host, "result");
+		return;
+	}
+	if (done.output_pending)
+		drain_pipes(host);
+	take_worker(job, host, &done);
+	host->begun = true;
+	host->pool->slots[host->slot_index].failures = 0;
+	host_release_cell(host, job);
+	if (status < 0) {
+		static const char lost[] =
+			"the result could not be taken over: memory or descriptors are short";
+		end_failed(server, job, lost, sizeof(lost) - 1);
+	} else {
+		end_as_reported(server, job, &done, failure);
+	}
+	dispatch_host_is_free(host);
+	drained_further(host);
+}
+
+static void take_host_output(struct host *host, size_t length)
+{
+	const char *bytes;
+	struct message_output output;
+
+	if (!message_read_output(host->pool->server->buffer, length, host->pool->config->threads,
+				 &output, &bytes)) {
+		host_is_mad(host, "OUTPUT");
+		return;
+	}
+	struct job *job = host->cells[output.cell];
+	if (job && job->seq == output.seq)
+		output_append(output.stream == 1 ? &job->stdout_output : &job->stderr_output, bytes,
+			      output.length);
+}
+
+static void take_ready(struct host *host, size_t length)
+{
+	struct message_ready ready;
+
+	if (host->ready || !message_read_ready(host->pool->server->buffer, length,
+					       host->pool->config->threads, &ready)) {
+		host_is_mad(host, "READY");
+		return;
+	}
+	host->ready = true;
+	log_info("host_ready", log_str("pool", host->pool->config->name),
+		 log_uint("host", host->slot_index), log_int("pid", host->pid),
+		 log_uint("generation", host->generation));
+	dispatch_host_is_free(host);
+	server_changed(host->pool->server);
+}
+
+/* Reads one message: true if there may be another. */
+static bool take_message(struct host *host)
+{
+	struct server *server = host->pool->server;
+	int file = -1;
+	size_t fd_count = 0;
+	ssize_t length = channel_receive(host->channel.fd, server->buffer, MESSAGE_SIZE_MAX, &file,
+					 1, &fd_count, 1);
+
+	if (length == -EAGAIN)
+		return false;
+	if (length == -EMSGSIZE) {
+		host_is_mad(host, "too long");
+		return false;
+	}
+	if (length <= 0) { /* the end; the master will say how it came */
+		host->closed = true;
+		list_remove(&host->idle);
+		close_source(server->loop, &host->channel);
+		return false;
+	}
+	switch (message_kind(server->buffer, (size_t)length)) {
+	case MESSAGE_DONE:
+		take_done(host, (size_t)length, file, fd_count);
+		break;
+	case MESSAGE_OUTPUT:
+		take_host_output(host, (size_t)length);
+		break;
+	case MESSAGE_READY:
+		take_ready(host, (size_t)length);
+		break;
+	default:
+		host_is_mad(host, "unknown kind");
+		break;
+	}
+	fd_close(&file);
+	return host->channel.fd >= 0;
+}
+
+static void channel_is_ready(struct loop_source *source, uint32_t events)
+{
+	struct host *host = container_of(source, struct host, channel);
+	struct pool *pool = host->pool;
+
+	if ((events & EPOLLOUT) && host->blocked) {
+		host->blocked = false;
+		loop_change(pool->server->loop, source, EPOLLIN);
+		dispatch_host_is_free(host);
+	}
+	for (int i = 0; i < MESSAGES_A_ROUND && take_message(host); i++)
+		;
+	dispatch(pool);
+}
+
+/* --- birth ----------------------------------------------------------------------------------- */
+
+static int adopt(struct host *host, int fds[static HOST_UP_FDS])
+{
+	struct loop *loop = host->pool->server->loop;
+	uint32_t threads = host->pool->config->threads;
+	int status = scoreboard_open(fds[HOST_UP_SCOREBOARD], threads, threads, &host->scoreboard);
+
+	if (status == 0)
+		status = loop_add(loop, &host->channel, fds[HOST_UP_CHANNEL], EPOLLIN,
+				  channel_is_ready);
+	if (status < 0)
+		return status;
+	fds[HOST_UP_CHANNEL] = -1;
+	status = loop_add(loop, &host->output, fds[HOST_UP_STDOUT], EPOLLIN, output_is_ready);
+	if (status < 0)
+		return status;
+	fds[HOST_UP_STDOUT] = -1;
+	status = loop_add(loop, &host->errors, fds[HOST_UP_STDERR], EPOLLIN, errors_are_ready);
+	if (status == 0)
+		fds[HOST_UP_STDERR] = -1;
+	return status;
+}
+
+static bool names_a_slot(const struct server *server, uint32_t pool_index, uint32_t slot)
+{
+	return pool_index < server->config->pool_count &&
+	       slot < server->pools[pool_index].config->hosts;
+}
+
+void host_is_up(struct server *server, const struct message_host_up *message,
+		int fds[static HOST_UP_FDS])
+{
+	struct host *host = NULL;
+
+	if (names_a_slot(server, message->pool_index, message->slot))
+		host = find_host(server, message->pool_index, message->slot, message->generation);
+	if (host) {
+		host->pid = message->pid;
+		host->pidfd = fds[HOST_UP_PIDFD];
+		fds[HOST_UP_PIDFD] = -1;
+		int status = adopt(host, fds);
+		if (status < 0)
+			log_error("host_not_adopted", log_str("error", strerrordesc_np(-status)));
+		if (status < 0 || host->killed)
+			host_kill(host);
+	}
+	for (int i = 0; i < HOST_UP_FDS; i++)
+		fd_close(&fds[i]);
+}
+
+/* --- death ----------------------------------------------------------------------------------- */
+
+/* The job that took the host down, if the scoreboard or the circumstances tell; NULL otherwise. */
+static struct job *find_culprit(const struct host *host)
+{
+	uint32_t fallen = SCOREBOARD_NOBODY;
+
+	if (host->pool->config->threads == 1)
+		return host->cells[0];
+	if (host->scoreboard.memory)
+		fallen = atomic_load(scoreboard_fallen_worker(&host->scoreboard));
+	for (uint32_t i = 0; fallen != SCOREBOARD_NOBODY && i < host->pool->config->threads; i++) {
+		struct job *job = host->cells[i];
+		if (job && host_has_begun(host, job) &&
+		    atomic_load(&scoreboard_cell(&host->scoreboard, i)->worker) == fallen)
+			return job;
+	}
+	return NULL;
+}
+
+/* "SIGSEGV" or "exit status 3". */
+static const char *death_text(int wait_status, char *text, size_t size)
+{
+	if (WIFSIGNALED(wait_status)) {
+		const char *name = sigabbrev_np(WTERMSIG(wait_status));
+		if (name)
+			snprintf(text, size, "SIG%s", name);
+		else
+			snprintf(text, size, "signal %d", WTERMSIG(wait_status));
+	} else {
+		snprintf(text, size, "exit status %d", WEXITSTATUS(wait_status));
+	}
+	return text;
+}
+
+static void blame(struct job *job, int wait_status)
+{
+	char death[32];
+
+	death_text(wait_status, death, sizeof(death));
+	if (WIFSIGNALED(wait_status)) {
+		job_set_error(job, CAUSE_SIGNAL, "the job's worker was ended by %s", death);
+		job->error.signal = WTERMSIG(wait_status);
+	} else {
+		job_set_error(job, CAUSE_EXIT_STATUS, "the job ended its worker: %s", death);
+		job->error.exit_status = WEXITSTATUS(wait_status);
+	}
+}
+
+static void mourn(struct job *job, const struct id *culprit, int wait_status)
+{
+	char death[32];
+	char id[ID_TEXT_SIZE];
+
+	death_text(wait_status, death, sizeof(death));
+	if (culprit) {
+		job_set_error(job, CAUSE_HOST_LOST,
+			      "the host was lost (%s) through job %s, which ran beside this one",
+			      death, id_format(culprit, id));
+		job->error.has_culprit = true;
+		job->error.culprit = *culprit;
+	} else {
+		job_set_error(job, CAUSE_HOST_LOST,
+			      "the host was lost (%s); no job is known to be the cause", death);
+	}
+	if (WIFSIGNALED(wait_status))
+		job->error.signal = WTERMSIG(wait_status);
+	else
+		job->error.exit_status = WEXITSTATUS(wait_status);
+}
+
+/* What becomes of one job of a dead host. */
+static void bury_job(struct host *host, struct job *job, const struct job *guilty,
+		     const struct id *culprit, int wait_status)
+{
+	struct server *server = host->pool->server;
+	bool begun = host_has_begun(host, job);
+
+	job_refresh(job);
+	host_release_cell(host, job);
+	if (job->state == JOB_STOPPING && (host->killed || !begun)) {
+		job_end_stopped(server, job);
+		return;
+	}
+	if (!begun) {
+		deadline_clear(server, job);
+		job->attempt--;
+		job->dispatched_ns = 0;
+		job_transition(job, JOB_EVENT_REQUEUE);
+		queue_push_front(host->pool, job);
+		return;
+	}
+	job->metering.ended_ns = clock_monotonic_ns();
+	if (job == guilty)
+		blame(job, wait_status);
+	else
+		mourn(job, culprit, wait_status);
+	job_end(server, job, JOB_EVENT_CRASH);
+}
+
+static void bury_jobs(struct host *host, int wait_status)
+{
+	struct job *guilty = host->killed && host->has_culprit ? NULL : find_culprit(host);
+	const struct id *culprit = NULL;
+	struct id culprit_id;
+
+	if (guilty)
+		culprit_id = guilty->by_id.id;
+	else
+		culprit_id = host->culprit;
+	if (guilty || host->has_culprit)
+		culprit = &culprit_id;
+	/* From the last cell to the first: each that goes back to the queue goes to its front. */
+	for (uint32_t i = host->pool->config->threads; i-- > 0;)
+		if (host->cells[i])
+			bury_job(host, host->cells[i], guilty, culprit, wait_status);
+}
+
+static enum restart_reason reason_of(const struct host *host,
+				     const struct message_host_down *message)
+{
+	if (message->start_errno)
+		return RESTART_START_FAILED;
+	if (host->killed || host->draining)
+		return RESTART_STOPPED;
+	return WIFSIGNALED(message->wait_status) ? RESTART_SIGNAL : RESTART_EXIT;
+}
+
+static void note_restart(struct host *host, const struct message_host_down *message)
+{
+	enum restart_reason reason = reason_of(host, message);
+	struct pool *pool = host->pool;
+	char death[64];
+	char date[CLOCK_RFC3339_SIZE];
+
+	if (message->start_errno)
+		snprintf(death, sizeof(death), "not started: %s",
+			 strerrordesc_np(message->start_errno));
+	else
+		death_text(message->wait_status, death, sizeof(death));
+	pool->restarts[reason]++;
+	snprintf(pool->last_restart, sizeof(pool->last_restart),
+		 "host %u (pid %d, generation %llu): %s, %s at %s", host->slot_index,
+		 (int)host->pid, (unsigned long long)host->generation, restart_reason_name(reason),
+		 death, clock_rfc3339(clock_realtime_ns(), date));
+	log_warning("host_down", log_str("pool", pool->config->name),
+		    log_uint("host", host->slot_index), log_int("pid", host->pid),
+		    log_uint("generation", host->generation),
+		    log_str("reason", restart_reason_name(reason)), log_str("death", death));
+}
+
+/* Fills the slot again: at once if a job was at work on the host (it is the job's fault, and others
+ * should not wait for it), after a growing pause if hosts keep ending before any job began. */
+static void refill(struct slot *slot, bool begun)
+{
+	const struct config_pool *config = slot->pool->config;
+
+	slot->failures = begun ? 0 : slot->failures + 1;
+	if (slot->failures <= 1) {
+		slot_start(slot);
+		return;
+	}
+	int64_t pause_ms = config->restart_backoff_ms;
+	for (unsigned int i = 2; i < slot->failures && pause_ms < config->restart_backoff_max_ms;
+	     i++)
+		pause_ms *= 2;
+	if (pause_ms > config->restart_backoff_max_ms)
+		pause_ms = config->restart_backoff_max_ms;
+	loop_timer_set(slot->pool->server->loop, &slot->backoff,
+		       clock_monotonic_ns() + pause_ms * NS_PER_MS);
+}
+
+void host_is_down(struct server *server, const struct message_host_down *message)
+{
+	struct host *host = NULL;
+
+	if (names_a_slot(server, message->pool_index, message->slot))
+		host = find_host(server, message->pool_index, message->slot, message->generation);
+	if (!host)
+		return;
+	struct pool *pool = host->pool;
+	struct slot *slot = &pool->slots[host->slot_index];
+	bool current = slot->host == host;
+
+	host->ready = false;
+	list_remove(&host->idle);
+	while (host->channel.fd >= 0 && take_message(host))
+		;
+	drain_pipes(host);
+	for (uint32_t i = 0; i < pool->config->threads; i++)
+		host->begun =
+			host->begun || (host->cells[i] && host_has_begun(host, host->cells[i]));
+	bool begun = host->begun;
+	if (!server->shutdowns)
+		note_restart(host, message);
+	if (current)
+		slot->host = NULL;
+	bury_jobs(host, message->wait_status);
+	host_free(host);
+	if (current && !server->shutdowns)
+		refill(slot, begun);
+	dispatch(pool);
+	server_changed(server);
+}

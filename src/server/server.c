@@ -1,0 +1,447 @@
+/*
+ * The server: making and unmaking it, what the master says, shutting down, waiting, listing.
+ */
+#include "server/server.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "ipc/channel.h"
+#include "server/state.h"
+
+#define SWEEP_NS NS_PER_S
+/* After the grace, jobs are asked to stop, and after this their hosts are killed. */
+#define SHUTDOWN_KILL_NS NS_PER_S
+
+const struct config *server_config(const struct server *server)
+{
+	return server->config;
+}
+
+const struct registry *server_registry(const struct server *server)
+{
+	return server->registry;
+}
+
+struct loop *server_loop(const struct server *server)
+{
+	return server->loop;
+}
+
+/* --- the master ------------------------------------------------------------------------------ */
+
+int server_tell_master(struct server *server, const void *message, size_t length)
+{
+	struct iovec part = {.iov_len = length};
+
+	memcpy(&part.iov_base, &message, sizeof(message));
+	return channel_send(server->master.fd, &part, 1, NULL, 0, 1);
+}
+
+static void cancel_queued(struct server *server)
+{
+	for (size_t i = 0; i < server->config->pool_count; i++) {
+		struct pool *pool = &server->pools[i];
+		for (struct job *job; (job = queue_pop(pool));) {
+			job->stop_reason = STOP_SHUTDOWN;
+			job_end_stopped(server, job);
+		}
+	}
+}
+
+static void visit_running(struct server *server,
+			  void (*visit)(struct server *server, struct job *job))
+{
+	struct list *node = server->store.in_order.next;
+
+	while (node != &server->store.in_order) {
+		struct job *job = container_of(node, struct job, in_order);
+		node = node->next; /* visiting may end the job, which stays in the store until the
+				      next sweep */
+		if (job->state == JOB_RUNNING || job->state == JOB_STOPPING)
+			visit(server, job);
+	}
+}
+
+static void stop_for_shutdown(struct server *server, struct job *job)
+{
+	job_stop(server, job, STOP_SHUTDOWN);
+}
+
+/* The grace is over, or somebody is in a hurry. */
+static void force_shutdown(struct server *server)
+{
+	if (server->shutdown_forced) {
+		hosts_kill_busy(server);
+		return;
+	}
+	server->shutdown_forced = true;
+	log_info("shutdown_forced", log_uint("running", server->live));
+	visit_running(server, stop_for_shutdown);
+	loop_timer_set(server->loop, &server->shutdown_timer,
+		       clock_monotonic_ns() + SHUTDOWN_KILL_NS);
+}
+
+static void shutdown_timer_expired(struct loop_timer *timer)
+{
+	force_shutdown(container_of(timer, struct server, shutdown_timer));
+}
+
+static void begin_shutdown(struct server *server)
+{
+	log_info("shutdown_begun", log_uint("jobs", server->live));
+	for (size_t i = 0; i < server->config->pool_count; i++)
+		for (uint32_t slot = 0; slot < server->pools[i].config->hosts; slot++)
+			loop_timer_cancel(server->loop, &server->pools[i].slots[slot].backoff);
+	cancel_queued(server);
+	loop_timer_set(server->loop, &server->shutdown_timer,
+		       clock_monotonic_ns() + server->config->shutdown_grace_ms * NS_PER_MS);
+}
+
+static void take_shutdown(struct server *server, unsigned int count)
+{
+	bool first = server->shutdowns == 0;
+
+	server->shutdowns = count;
+	if (first)
+		begin_shutdown(server);
+	if (count > 1)
+		force_shutdown(server);
+	server_changed(server);
+}
+
+static void master_is_gone(struct server *server)
+{
+	server->lost_master = true;
+	loop_remove(server->loop, &server->master);
+	server_changed(server);
+}
+
+union master_message {
+	struct message_host_up up;
+	struct message_host_down down;
+	struct message_shutdown shutdown;
+};
+
+static bool take_master_message(struct server *server)
+{
+	union master_message message;
+	int fds[HOST_UP_FDS];
+	size_t fd_count;
+	ssize_t length = channel_receive(server->master.fd, &message, sizeof(message), fds,
+					 HOST_UP_FDS, &fd_count, 1);
+
+	if (length == -EAGAIN)
+		return false;
+	if (length <= 0) {
+		master_is_gone(server);
+		return false;
+	}
+	uint32_t kind = message_kind(&message, (size_t)length);
+	if (kind == MESSAGE_HOST_UP && fd_count == HOST_UP_FDS)
+		host_is_up(server, &message.up, fds);
+	else if (kind == MESSAGE_HOST_DOWN)
+		host_is_down(server, &message.down);
+	else if (kind == MESSAGE_SHUTDOWN)
+		take_shutdown(server, message.shutdown.count);
+	return server->master.fd >= 0;
+}
+
+static void master_is_ready(struct loop_source *source, uint32_t events)
+{
+	struct server *server = container_of(source, struct server, master);
+
+	(void)events;
+	while (take_master_message(server))
+		;
+}
+
+/* --- life ------------------------------------------------------------------------------------ */
+
+static int64_t before_sleep(struct loop_hook *hook)
+{
+	struct server *server = container_of(hook, struct server, hook);
+
+	if (server->sweep_due) {
+		server->sweep_due = false;
+		store_sweep(&server->store, clock_monotonic_ns());
+	}
+	return -1;
+}
+
+static void sweep_timer_expired(struct loop_timer *timer)
+{
+	struct server *server = container_of(timer, struct server, sweep_timer);
+
+	server->sweep_due = true;
+	loop_timer_set(server->loop, timer, loop_now_ns(server->loop) + SWEEP_NS);
+}
+
+static int init_pool(struct server *server, uint32_t index)
+{
+	struct pool *pool = &server->pools[index];
+
+	pool->server = server;
+	pool->config = &server->config->pools[index];
+	pool->index = index;
+	list_init(&pool->idle);
+	list_init(&pool->draining);
+	list_init(&pool->queue);
+	rate_init(&pool->rate, server->started_ns);
+	histogram_reset(&pool->queued);
+	histogram_reset(&pool->run);
+	histogram_reset(&pool->total);
+	pool->slots = calloc(pool->config->hosts, sizeof(*pool->slots));
+	if (!pool->slots)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < pool->config->hosts; i++)
+		slot_init(pool, &pool->slots[i], i);
+	return 0;
+}
+
+static void start_hosts(struct server *server)
+{
+	for (size_t i = 0; i < server->config->pool_count; i++)
+		for (uint32_t slot = 0; slot < server->pools[i].config->hosts; slot++)
+			slot_start(&server->pools[i].slots[slot]);
+}
+
+int server_new(struct loop *loop, const struct config *config, const struct registry *registry,
+	       int channel, struct server **ret_server)
+{
+	struct server *server = calloc(1, sizeof(*server));
+	int status = -ENOMEM;
+
+	if (!server)
+		return -ENOMEM;
+	server->loop = loop;
+	server->config = config;
+	server->registry = registry;
+	server->next_seq = 1;
+	server->started_ns = clock_monotonic_ns();
+	server->started_real_ns = clock_realtime_ns();
+	server->master.fd = -1;
+	store_init(&server->store, config);
+	deadlines_init(server);
+	loop_timer_init(&server->sweep_timer, sweep_timer_expired);
+	loop_timer_init(&server->shutdown_timer, shutdown_timer_expired);
+	loop_add_hook(loop, &server->hook, before_sleep);
+	server->buffer = malloc(MESSAGE_SIZE_MAX);
+	server->pools = calloc(config->pool_count, sizeof(*server->pools));
+	if (!server->buffer || !server->pools)
+		goto fail;
+	for (uint32_t i = 0; i < config->pool_count; i++) {
+		status = init_pool(server, i);
+		if (status < 0)
+			goto fail;
+	}
+	status = loop_add(loop, &server->master, channel, EPOLLIN, master_is_ready);
+	if (status < 0)
+		goto fail;
+	loop_timer_set(loop, &server->sweep_timer, server->started_ns + SWEEP_NS);
+	start_hosts(server);
+	*ret_server = server;
+	return 0;
+fail:
+	server_free(server);
+	return status;
+}
+
+static void free_pool(struct pool *pool)
+{
+	for (uint32_t i = 0; pool->slots && i < pool->config->hosts; i++) {
+		loop_timer_cancel(pool->server->loop, &pool->slots[i].backoff);
+		if (pool->slots[i].host)
+			host_free(pool->slots[i].host);
+	}
+	while (pool->slots && !list_empty(&pool->draining))
+		host_free(container_of(pool->draining.next, struct host, node));
+	free(pool->slots);
+}
+
+void server_free(struct server *server)
+{
+	if (!server)
+		return;
+	for (size_t i = 0; server->pools && i < server->config->pool_count; i++)
+		free_pool(&server->pools[i]);
+	store_release(&server->store);
+	heap_release(&server->deadlines);
+	loop_timer_cancel(server->loop, &server->deadline_timer);
+	loop_timer_cancel(server->loop, &server->sweep_timer);
+	loop_timer_cancel(server->loop, &server->shutdown_timer);
+	loop_remove(server->loop, &server->master);
+	list_remove(&server->hook.node);
+	free(server->pools);
+	free(server->buffer);
+	free(server);
+}
+
+void server_on_change(struct server *server, void (*changed)(void *data), void *data)
+{
+	server->changed = changed;
+	server->changed_data = data;
+}
+
+void server_changed(struct server *server)
+{
+	if (server->changed)
+		server->changed(server->changed_data);
+}
+
+static bool pool_is_ready(const struct pool *pool)
+{
+	for (uint32_t i = 0; i < pool->config->hosts; i++)
+		if (pool->slots[i].host && pool->slots[i].host->ready)
+			return true;
+	return false;
+}
+
+bool server_is_ready(const struct server *server, const char **ret_reason)
+{
+	/* The reason is scratch space, not state: a question changes nothing that anybody can see.
+	 */
+	char *reason = (char *)(uintptr_t)server->not_ready;
+
+	*ret_reason = reason;
+	if (server->lost_master || server->shutdowns) {
+		snprintf(reason, sizeof(server->not_ready), "the service is shutting down");
+		return false;
+	}
+	for (size_t i = 0; i < server->config->pool_count; i++) {
+		if (pool_is_ready(&server->pools[i]))
+			continue;
+		snprintf(reason, sizeof(server->not_ready),
+			 "the pool \"%s\" has no host that can take jobs%s",
+			 server->config->pools[i].name,
+			 server->pools[i].slots[0].failures > 1 ? "; its hosts keep ending" : "");
+		return false;
+	}
+	return true;
+}
+
+bool server_is_stopping(const struct server *server)
+{
+	return server->shutdowns > 0;
+}
+
+bool server_is_drained(const struct server *server)
+{
+	return server->shutdowns > 0 && server->live == 0;
+}
+
+bool server_lost_master(const struct server *server)
+{
+	return server->lost_master;
+}
+
+/* --- jobs ------------------------------------------------------------------------------------ */
+
+struct job *server_find_job(struct server *server, const struct id *id)
+{
+	struct job *job = store_find_job(&server->store, id);
+
+	if (job)
+		job_refresh(job);
+	return job;
+}
+
+struct batch *server_find_batch(struct server *server, const struct id *id)
+{
+	return store_find_batch(&server->store, id);
+}
+
+enum cancel_answer server_cancel(struct server *server, struct job *job)
+{
+	if (job_state_is_ended(job->state))
+		return CANCEL_HAD_ENDED;
+	if (job->state == JOB_QUEUED) {
+		queue_remove(&server->pools[job->pool_index], job);
+		job->stop_reason = STOP_CANCELLED;
+		job_end_stopped(server, job);
+		return CANCEL_DONE;
+	}
+	job_stop(server, job, STOP_CANCELLED);
+	return CANCEL_STOPPING;
+}
+
+static bool matches(const struct job *job, const struct job_filter *filter)
+{
+	return (filter->state < 0 || (int)job->state == filter->state) &&
+	       (!filter->pool || strcmp(job->pool, filter->pool) == 0) &&
+	       (!filter->task || strcmp(job->task, filter->task) == 0);
+}
+
+bool server_list_jobs(struct server *server, const struct job_filter *filter,
+		      void (*visit)(const struct job *job, void *data), void *data,
+		      struct id *ret_next)
+{
+	struct job *job = store_older(&server->store, filter->has_cursor ? &filter->cursor : NULL);
+	size_t found = 0;
+
+	for (size_t scanned = 0; job; scanned++) {
+		if (matches(job, filter)) {
+			job_refresh(job);
+			visit(job, data);
+			found++;
+		}
+		struct job *older = store_next_older(&server->store, job);
+		if (older && (found == filter->limit || scanned + 1 == SERVER_LIST_SCAN_MAX)) {
+			*ret_next = job->by_id.id;
+			return true;
+		}
+		if (found == filter->limit)
+			return false;
+		job = older;
+	}
+	return false;
+}
+
+/* --- waiting --------------------------------------------------------------------------------- */
+
+static void waiter_expired(struct loop_timer *timer)
+{
+	struct waiter *waiter = container_of(timer, struct waiter, timer);
+
+	waiter_cancel(waiter);
+	waiter->wake(waiter, false);
+}
+
+static int wait_on(struct server *server, struct waiter *waiter, struct list *waiters,
+		   int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended))
+{
+	loop_timer_init(&waiter->timer, waiter_expired);
+	int status = loop_timer_set(server->loop, &waiter->timer, deadline_ns);
+	if (status < 0)
+		return status;
+	waiter->server = server;
+	waiter->wake = wake;
+	list_append(waiters, &waiter->node);
+	server->waiters++;
+	return 0;
+}
+
+int waiter_wait_job(struct server *server, struct waiter *waiter, struct job *job,
+		    int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended))
+{
+	return wait_on(server, waiter, &job->waiters, deadline_ns, wake);
+}
+
+int waiter_wait_batch(struct server *server, struct waiter *waiter, struct batch *batch,
+		      int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended))
+{
+	return wait_on(server, waiter, &batch->waiters, deadline_ns, wake);
+}
+
+void waiter_cancel(struct waiter *waiter)
+{
+	list_remove(&waiter->node);
+	loop_timer_cancel(waiter->server->loop, &waiter->timer);
+	waiter->server->waiters--;
+}

@@ -1,0 +1,208 @@
+/*
+ * The server behind HTTP: takes submissions, queues, dispatches, follows every job to its end,
+ * keeps the ended ones, counts. Everything is on the event loop's thread, nothing here blocks, and
+ * nothing here knows of HTTP.
+ */
+#ifndef SERVER_SERVER_H
+#define SERVER_SERVER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/error.h"
+#include "base/histogram.h"
+#include "base/id.h"
+#include "config/config.h"
+#include "job/batch.h"
+#include "job/job.h"
+#include "job/submission.h"
+#include "server/loop.h"
+#include "task/registry.h"
+
+struct server;
+
+/*
+ * Makes the server; asks the master over channel (borrowed, non-blocking) for the hosts. config and
+ * registry are borrowed and must outlive it. 0 or -errno.
+ */
+int server_new(struct loop *loop, const struct config *config, const struct registry *registry,
+	       int channel, struct server **ret_server);
+/* Frees all jobs, too. The waiters must be gone. */
+void server_free(struct server *server);
+
+const struct config *server_config(const struct server *server);
+const struct registry *server_registry(const struct server *server);
+struct loop *server_loop(const struct server *server);
+
+/* --- jobs
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+/*
+ * Makes a job of the submission and queues it. May fill defaults into submission->args. On success
+ * *ret_job is the job, which may be running already; it is borrowed and lives at least until the
+ * next turn of the loop, or as long as somebody waits for it. ERROR_INVALID for an unknown task or
+ * pool (names those that exist), args that break the schema, a timeout beyond the maximum, a task
+ * that the pool may not run; ERROR_OVERLOADED when the queue is full, with the seconds to wait in
+ * *ret_retry_after; ERROR_UNAVAILABLE while shutting down.
+ */
+int server_submit(struct server *server, struct submission *submission, struct job **ret_job,
+		  unsigned int *ret_retry_after, struct error *error);
+
+/* NULL if there is none, or no longer. */
+struct job *server_find_job(struct server *server, const struct id *id);
+
+enum cancel_answer { CANCEL_DONE, CANCEL_STOPPING, CANCEL_HAD_ENDED };
+/* DONE: it was queued and is cancelled now. STOPPING: it was asked to stop (or had been before). */
+enum cancel_answer server_cancel(struct server *server, struct job *job);
+
+struct job_filter {
+	int state;	  /* enum job_state, or -1 for any */
+	const char *pool; /* NULL: any */
+	const char *task; /* NULL: any */
+	size_t limit;	  /* most jobs, at least 1 */
+	bool has_cursor;
+	struct id cursor; /* only jobs older than this one */
+};
+
+/*
+ * Calls visit() for matching jobs from the newest to the oldest, at most limit of them. Looks at no
+ * more than SERVER_LIST_SCAN_MAX jobs in one call, so a rare match among many jobs is found over
+ * several pages: a page may be short, even empty, and still have a next one. true and *ret_next if
+ * there may be more: pass it as the cursor.
+ */
+#define SERVER_LIST_SCAN_MAX 20000
+bool server_list_jobs(struct server *server, const struct job_filter *filter,
+		      void (*visit)(const struct job *job, void *data), void *data,
+		      struct id *ret_next);
+
+/* --- waiting
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+/*
+ * Somebody who waits for a job or a batch to end. wake() is called exactly once: when it has ended,
+ * or at the deadline, whichever is first; never from inside waiter_wait_*(). After it, or after
+ * waiter_cancel(), the waiter is on no list. The job stays at least until wake() has returned.
+ */
+struct waiter {
+	struct list node;
+	struct loop_timer timer;
+	struct server *server;
+	void (*wake)(struct waiter *waiter, bool ended);
+};
+
+/* Precondition: it has not ended. 0 or -ENOMEM. */
+int waiter_wait_job(struct server *server, struct waiter *waiter, struct job *job,
+		    int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended));
+int waiter_wait_batch(struct server *server, struct waiter *waiter, struct batch *batch,
+		      int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended));
+void waiter_cancel(struct waiter *waiter);
+
+/* --- batches
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+/* All of its jobs are queued, or none. Errors as server_submit(); a field of the list is
+ * "args[3].n". */
+int server_submit_batch(struct server *server, struct submission *submission,
+			struct batch **ret_batch, unsigned int *ret_retry_after,
+			struct error *error);
+struct batch *server_find_batch(struct server *server, const struct id *id);
+
+/* --- life
+ * ------------------------------------------------------------------------------------------------------
+ */
+
+/* Whether every pool has a worker that can take jobs, and we are not shutting down. On false,
+ * *ret_reason (a literal or text that lives until the next call) says what is missing. */
+bool server_is_ready(const struct server *server, const char **ret_reason);
+
+bool server_is_stopping(const struct server *server);
+
+/* Called once when server_is_ready() becomes true for the first time, and each time that shutting
+ * down begins or makes progress: the owner asks server_is_ready() and server_is_drained(). */
+void server_on_change(struct server *server, void (*changed)(void *data), void *data);
+
+/* Shutting down, and every job has ended. */
+bool server_is_drained(const struct server *server);
+
+/* The master is gone: nothing can run any more. */
+bool server_lost_master(const struct server *server);
+
+/* --- numbers
+ * ---------------------------------------------------------------------------------------------------
+ */
+
+enum host_state { HOST_STARTING, HOST_UP, HOST_DRAINING, HOST_BACKOFF };
+const char *host_state_name(enum host_state state);
+
+/* Why hosts were started again, in the order of the counters. */
+enum restart_reason { RESTART_SIGNAL, RESTART_EXIT, RESTART_STOPPED, RESTART_START_FAILED };
+#define RESTART_REASONS 4
+const char *
+restart_reason_name(enum restart_reason reason); /* "signal" "exit" "stopped_job" "start_failed" */
+
+struct worker_snapshot {
+	uint32_t host;
+	uint32_t thread;
+	int32_t pid;
+	int32_t tid;
+	uint64_t generation;
+	const char *state; /* "idle" "busy" "stopping" "starting" "draining" "backoff" */
+	bool has_job;
+	struct id job;
+	const char *task;
+	int64_t busy_ns; /* how long that job has run */
+	uint64_t jobs_done;
+	int64_t rss_bytes; /* of its host; METERING_UNKNOWN if it cannot be read */
+};
+
+struct pool_snapshot {
+	const struct config_pool *config;
+	size_t workers_busy;
+	size_t workers_idle;
+	size_t workers_down; /* of hosts that are starting, draining or backing off */
+	size_t queue_length;
+	uint64_t queue_bytes;
+	int64_t oldest_wait_ns; /* 0 if the queue is empty */
+	uint64_t submitted;
+	uint64_t rejected; /* because the queue was full */
+	uint64_t ended[JOB_STATES];
+	uint64_t restarts[RESTART_REASONS];
+	char last_restart[160]; /* "" if there was none: "host 0 (pid 4711) was ended by SIGSEGV at
+				   2026-…" */
+	double rate_1s;		/* jobs ended a second */
+	double rate_10s;
+	double rate_60s;
+	const struct histogram *queued; /* borrowed: valid until the loop turns */
+	const struct histogram *run;
+	const struct histogram *total;
+	struct worker_snapshot *workers; /* owned by the snapshot */
+	size_t worker_count;
+};
+
+struct server_snapshot {
+	int64_t taken_real_ns;
+	int64_t uptime_ns;
+	int64_t started_real_ns;
+	int32_t pid;
+	int32_t master_pid;
+	int64_t rss_bytes;
+	int64_t cpu_user_ns;
+	int64_t cpu_system_ns;
+	uint64_t jobs_kept; /* ended and not yet forgotten */
+	uint64_t jobs_kept_bytes;
+	uint64_t jobs_live; /* queued, running, stopping */
+	uint64_t jobs_forgotten;
+	uint64_t waiters;
+	struct pool_snapshot *pools;
+	size_t pool_count;
+};
+
+/* Everything as of one instant of the loop. 0 or -ENOMEM. */
+int server_snapshot_take(struct server *server, struct server_snapshot *ret_snapshot);
+void server_snapshot_release(struct server_snapshot *snapshot);
+
+#endif
