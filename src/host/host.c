@@ -36,7 +36,8 @@
 struct host {
 	const struct host_setup *setup;
 	struct scoreboard_map scoreboard;
-	bool is_process; /* one worker, which is the main thread */
+	bool is_process;	    /* one worker, which is the main thread */
+	pthread_barrier_t all_open; /* of several workers, and the main thread */
 };
 
 struct worker {
@@ -365,6 +366,8 @@ static int worker_run(struct worker *worker)
 	int status = worker_open(worker);
 
 	if (status == 0) {
+		if (!worker->host->is_process)
+			pthread_barrier_wait(&worker->host->all_open);
 		do
 			status = serve_one(worker);
 		while (status > 0);
@@ -376,9 +379,9 @@ static int worker_run(struct worker *worker)
 	return status < 0 ? 1 : 0;
 }
 
+/* A worker that cannot go on takes the host with it: a half-deaf host would strand jobs. */
 static void *thread_main(void *data)
 {
-	/* A worker that cannot go on takes the host with it: a half-deaf host would strand jobs. */
 	if (worker_run(data) != 0)
 		_exit(1);
 	return NULL;
@@ -412,14 +415,18 @@ static int run_threads(struct host *host)
 	int status = !workers || !threads ? -ENOMEM : watch_for_falls(host);
 	uint32_t started = 0;
 
+	if (status == 0)
+		status = -pthread_barrier_init(&host->all_open, NULL, count + 1);
 	while (status == 0 && started < count) {
 		workers[started] = (struct worker){.host = host, .index = started};
 		status = -pthread_create(&threads[started], NULL, thread_main, &workers[started]);
 		if (status == 0)
 			started++;
 	}
-	if (status == 0)
+	if (status == 0) {
+		pthread_barrier_wait(&host->all_open); /* who they are stands in the scoreboard */
 		status = say_ready(host);
+	}
 	if (status < 0) {
 		log_error("host_start_failed", log_uint("threads", count),
 			  log_str("error", strerrordesc_np(-status)));
@@ -427,6 +434,7 @@ static int run_threads(struct host *host)
 	}
 	for (uint32_t i = 0; i < started; i++)
 		pthread_join(threads[i], NULL);
+	pthread_barrier_destroy(&host->all_open);
 	free(threads);
 	free(workers);
 	return 0;

@@ -29,11 +29,12 @@ const char *http_url(const struct http *http);
  * next answer, and new submissions get 503. */
 void http_quiesce(struct http *http);
 
-/* Whether a request is still being answered. */
+/* Requests that were read whole and whose answer has not left. */
 size_t http_requests_open(const struct http *http);
 
-/* Wakes every waiting request (they are answered with the job as it stands), then stops. NULL is
- * allowed. */
+/* Wakes every waiting request (they are answered with the job as it stands), then stops; clients
+ * get a second to take their answers. Before server_free() and loop_free(), and not from inside a
+ * call that a request has made. NULL is allowed. */
 void http_free(struct http *http);
 
 struct http_snapshot {

@@ -225,7 +225,8 @@ static const char *scope_name(uint32_t scope)
 
 static void write_memory(const struct metering *m, struct json_writer *writer)
 {
-	if (m->ended_ns == METERING_UNKNOWN) { /* nothing was measured */
+	/* Faults are counted wherever anything is; a job that went with its host has only times. */
+	if (m->minor_faults == METERING_UNKNOWN) {
 		json_write_null(writer, "memory");
 		json_write_null(writer, "switches");
 		return;

@@ -2,6 +2,8 @@
 
 #include <stddef.h>
 
+#include "base/clock.h"
+
 void metering_init(struct metering *metering)
 {
 	*metering = (struct metering){
@@ -33,6 +35,8 @@ int metering_is_valid(const struct metering *m)
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
 		if (numbers[i] < METERING_UNKNOWN)
 			return 0;
+	/* Times of the future would make sums and dates overflow. */
 	return m->started_ns > 0 && m->ended_ns >= m->started_ns &&
-	       m->scope <= MEMORY_SCOPE_THREAD && m->source <= MEMORY_SOURCE_JEMALLOC_PEAK;
+	       m->ended_ns <= clock_monotonic_ns() && m->scope <= MEMORY_SCOPE_THREAD &&
+	       m->source <= MEMORY_SOURCE_JEMALLOC_PEAK;
 }

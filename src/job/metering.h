@@ -46,7 +46,8 @@ struct metering {
 /* All unknown. */
 void metering_init(struct metering *metering);
 
-/* Whether every number is one that a metering can hold: for what comes from a host. */
+/* Whether every number is one that a metering can hold, and its run has ended by now: for what
+ * comes from a host. */
 int metering_is_valid(const struct metering *metering);
 
 #endif

@@ -163,6 +163,17 @@ static void keep_only_own(struct host_fds *fds)
 		_exit(1);
 }
 
+/* What a terminal or a supervisor sends to all of us, and only the master is to act on. */
+static const int for_master[] = {SIGINT, SIGHUP, SIGQUIT};
+
+static void ignore_signals(const int *signals, size_t count)
+{
+	struct sigaction action = {.sa_handler = SIG_IGN};
+
+	for (size_t i = 0; i < count; i++)
+		sigaction(signals[i], &action, NULL);
+}
+
 static void __attribute__((noreturn))
 host_main(struct master *master, struct host_fds *fds, const struct message_host_start *start,
 	  pid_t parent)
@@ -182,6 +193,7 @@ host_main(struct master *master, struct host_fds *fds, const struct message_host
 	enter_child(master, parent);
 	free_children(master);
 	keep_only_own(fds);
+	ignore_signals(for_master, sizeof(for_master) / sizeof(for_master[0]));
 	snprintf(name, sizeof(name), "%s/%u", pool->name, start->slot);
 	prctl(PR_SET_NAME, name);
 	log_set_process(name);
@@ -291,12 +303,12 @@ static void start_host(struct master *master, const struct message_host_start *s
 static void __attribute__((noreturn))
 server_main(struct master *master, int channel, int ready_fd, pid_t parent)
 {
-	const int ignored[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE};
+	const int as_well[] = {SIGTERM, SIGPIPE};
 
 	enter_child(master, parent);
 	free_children(master);
-	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
-		sigaction(ignored[i], &(struct sigaction){.sa_handler = SIG_IGN}, NULL);
+	ignore_signals(for_master, sizeof(for_master) / sizeof(for_master[0]));
+	ignore_signals(as_well, sizeof(as_well) / sizeof(as_well[0]));
 	prctl(PR_SET_NAME, "server");
 	log_set_process("server");
 	unblock_signals();
