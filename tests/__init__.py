@@ -1,0 +1,1 @@
+"""Tests of twinpool that drive the real binary over real HTTP."""

@@ -1,0 +1,1 @@
+"""What the API promises, one file a theme."""

@@ -1,0 +1,1 @@
+"""What stays true when processes die, clients vanish and load is rough."""

@@ -1,0 +1,1 @@
+"""What the tests share: the service, its client, deadlines, and a look into /proc."""
