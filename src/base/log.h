@@ -8,10 +8,10 @@
  *        "pool":"process","pid":4711}
  *
  * Every line leaves in one write(2) of at most LOG_LINE_MAX bytes, so lines of several processes do
- *not mix (a pipe keeps writes of up to PIPE_BUF = 4096 bytes whole: pipe(7)). Strings are escaped
- *so that a value can never break the line, nor a terminal: control characters and bytes that are no
- *UTF-8 are escaped or replaced. A line that would be longer is cut inside its longest string value,
- *with "…" and stays well-formed.
+ * not mix (a pipe keeps writes of up to PIPE_BUF = 4096 bytes whole: pipe(7)). Strings are escaped
+ * so that a value can never break the line, nor a terminal: control characters and bytes that are no
+ * UTF-8 are escaped or replaced. A line that would be longer is cut inside its longest string value,
+ * with "…" and stays well-formed.
  *
  * Thread: any, after log_init(); it keeps no lock and no buffer beyond the stack. A failed write is
  * dropped: the log never stops the service.

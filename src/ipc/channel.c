@@ -1,6 +1,7 @@
 #include "ipc/channel.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -30,16 +31,24 @@ static void put_fds(struct msghdr *message, union control *control, const int *f
 	memcpy(CMSG_DATA(header), fds, sizeof(int) * fd_count);
 }
 
+static bool is_empty(const struct iovec *parts, size_t part_count)
+{
+	while (part_count > 0)
+		if (parts[--part_count].iov_len > 0)
+			return false;
+	return true;
+}
+
 int channel_send(int fd, const struct iovec *parts, size_t part_count, const int *fds,
 		 size_t fd_count, int dontwait)
 {
 	struct msghdr message = {.msg_iovlen = part_count};
 	union control control;
 
-	if (fd_count > CHANNEL_FDS_MAX)
+	if (fd_count > CHANNEL_FDS_MAX || is_empty(parts, part_count))
 		return -EINVAL;
 	/* sendmsg() only reads the parts; its interface is older than const. */
-	memcpy(&message.msg_iov, &parts, sizeof(parts));
+	memcpy(&message.msg_iov, &parts, sizeof(parts)); // NOLINT(bugprone-sizeof-expression)
 	if (fd_count > 0)
 		put_fds(&message, &control, fds, fd_count);
 	for (;;) {
@@ -70,6 +79,7 @@ static int take_fds(struct msghdr *message, int *fds, size_t fds_max, size_t *re
 		memcpy(all + count, CMSG_DATA(header), here * sizeof(int));
 		count += here;
 	}
+	/* MSG_CTRUNC alone: this process has no room for another descriptor. */
 	if (count > fds_max || (message->msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
 		close_all(all, count);
 		return -EMSGSIZE;
@@ -91,13 +101,17 @@ ssize_t channel_receive(int fd, void *buffer, size_t size, int *fds, size_t fds_
 				 .msg_controllen = sizeof(control.bytes)};
 	ssize_t length;
 
+	/* A peer that died with unread messages gives ECONNRESET, once and before what it had sent
+	 * itself; that is still there to be read, and the end behind it. */
 	do
 		length = recvmsg(fd, &message, MSG_CMSG_CLOEXEC | (dontwait ? MSG_DONTWAIT : 0));
-	while (length < 0 && errno == EINTR);
+	while (length < 0 && (errno == EINTR || errno == ECONNRESET));
 	if (length < 0)
 		return -errno;
 	*ret_fd_count = 0;
-	if (message.msg_controllen > 0 || (message.msg_flags & MSG_TRUNC)) {
+	if (length == 0)
+		fds_max = 0; /* no end carries descriptors: an empty message of a stranger */
+	if (message.msg_controllen > 0 || (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))) {
 		int result = take_fds(&message, fds, fds_max, ret_fd_count);
 		if (result < 0)
 			return result;

@@ -19,16 +19,18 @@ int channel_pair(int ret_fds[static 2]);
 /*
  * Sends the parts as one message, whole or not at all. Never raises SIGPIPE. Answers 0, -EAGAIN if
  * the socket is full and non-blocking (or dontwait), -EPIPE or -ECONNRESET if the other side is
- * gone, or -errno. Descriptors stay the caller's.
+ * gone, -EINVAL for an empty message, which would read as the end, or -errno. Descriptors stay the
+ * caller's.
  */
 int channel_send(int fd, const struct iovec *parts, size_t part_count, const int *fds,
 		 size_t fd_count, int dontwait);
 
 /*
  * Receives one message. Answers its length (> 0), 0 at the end, or -errno: -EAGAIN if there is none
- * (non-blocking or dontwait), -EMSGSIZE if it did not fit buffer or had more descriptors than
- * fds_max (it is lost and its descriptors closed). -ECONNRESET means the end as well: a killed peer
- * with unread messages gives it. fds the caller then owns; *ret_fd_count may be 0.
+ * (non-blocking or dontwait), -EMSGSIZE if it did not fit buffer, or had more descriptors than
+ * fds_max or than this process has room for (it is lost and its descriptors closed). However the
+ * peer died, what it had sent is read before the end. fds the caller then owns; *ret_fd_count may
+ * be 0.
  */
 ssize_t channel_receive(int fd, void *buffer, size_t size, int *fds, size_t fds_max,
 			size_t *ret_fd_count, int dontwait);

@@ -55,9 +55,10 @@ bool message_read_done(const void *data, size_t length, uint32_t cells, uint32_t
 	memcpy(&message, data, sizeof(message));
 	size_t rest = length - sizeof(message);
 	if (message.cell >= cells || message.worker >= workers || message.in_file > 1 ||
-	    message.outcome > DONE_RESULT_TOO_LARGE || fd_count != message.in_file ||
-	    message.failure_length > MESSAGE_ERROR_MAX || message.failure_length > rest ||
-	    message.tid < 1 || !metering_is_valid(&message.metering))
+	    message.output_pending > 1 || message.outcome > DONE_RESULT_TOO_LARGE ||
+	    fd_count != message.in_file || message.failure_length > MESSAGE_ERROR_MAX ||
+	    message.failure_length > rest || message.tid < 1 ||
+	    !metering_is_valid(&message.metering))
 		return false;
 	rest -= message.failure_length;
 	if (message.in_file ? rest != 0 : rest != message.result_length)

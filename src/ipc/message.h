@@ -7,11 +7,11 @@
  *	master → server  HOST_UP, HOST_DOWN, SHUTDOWN
  *
  * A message is a fixed struct, whose first word is its kind, with bytes behind it. Both ends are
- *the same binary on the same machine, so there is no byte order and no version. What a host sends
- *is checked by message_read_*(): lengths, ranges, and well-formed JSON.
+ * the same binary on the same machine, so there is no byte order and no version. What a host sends
+ * is checked by message_read_*(): lengths, ranges, and well-formed JSON.
  *
  * Bytes longer than MESSAGE_INLINE_MAX travel in a sealed memory file behind the message, as its
- *only descriptor.
+ * only descriptor.
  */
 #ifndef IPC_MESSAGE_H
 #define IPC_MESSAGE_H

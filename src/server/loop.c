@@ -95,6 +95,9 @@ void loop_timer_init(struct loop_timer *timer, void (*expired)(struct loop_timer
 
 int loop_timer_set(struct loop *loop, struct loop_timer *timer, int64_t at_ns)
 {
+	/* One whose time has come already is due in the next round: invariant 2. */
+	if (at_ns <= loop->now_ns)
+		at_ns = loop->now_ns + 1;
 	return heap_put(&loop->timers, &timer->node, at_ns);
 }
 
@@ -113,11 +116,9 @@ void loop_add_hook(struct loop *loop, struct loop_hook *hook,
 /* Runs the timers that were due when it was called. */
 static void run_timers(struct loop *loop)
 {
-	size_t most = loop->timers.count;
+	struct heap_node *node;
 
-	for (struct heap_node *node; most > 0 && (node = heap_least(&loop->timers)); most--) {
-		if (node->key > loop->now_ns)
-			return;
+	while ((node = heap_least(&loop->timers)) && node->key <= loop->now_ns) {
 		heap_remove(&loop->timers, node);
 		struct loop_timer *timer = container_of(node, struct loop_timer, node);
 		timer->expired(timer);

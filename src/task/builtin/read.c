@@ -19,7 +19,7 @@
 
 #include "task/builtin/builtin.h"
 
-#define CHUNK_BYTES   (256 * 1024)
+#define CHUNK_BYTES   (INT64_C(256) * 1024)
 #define RESOLVE_TRIES 16
 
 /* O_NONBLOCK: the opening of a pipe must not wait for a writer before it is seen to be no regular
@@ -41,6 +41,7 @@ static int open_step(int directory, const char *name, size_t length, bool is_las
 	}
 	int flags = is_last ? OPEN_FLAGS : O_PATH | O_DIRECTORY | O_CLOEXEC;
 	int fd = openat(directory, step, flags | O_NOFOLLOW);
+	// cppcheck-suppress resourceLeak ; the descriptor is what is answered
 	return fd < 0 ? -errno : fd;
 }
 

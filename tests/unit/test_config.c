@@ -1,0 +1,776 @@
+/*
+ * config: what loads and to what; that every bad configuration is told with its place, what was
+ * found and what was expected; that the shipped files, the schema and the built-in defaults agree;
+ * and the CPU quota.
+ *
+ * TEST_SOURCE_DIR is the root of the source tree; without it the tests run there.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/json.h"
+#include "base/schema.h"
+#include "config/config.h"
+#include "config/config_schema.h"
+#include "config/cores.h"
+
+#ifndef TEST_SOURCE_DIR
+#define TEST_SOURCE_DIR "."
+#endif
+
+static char directory[] = "/tmp/twinpool-config-XXXXXX";
+static char file[sizeof(directory) + 16];
+
+static int make_directory(void **state)
+{
+	(void)state;
+	if (mkdtemp(directory) == NULL)
+		return -1;
+	(void)snprintf(file, sizeof(file), "%s/c.json", directory);
+	return 0;
+}
+
+static int remove_directory(void **state)
+{
+	(void)state;
+	(void)unlink(file);
+	return rmdir(directory);
+}
+
+static void write_file(const char *text)
+{
+	FILE *stream = fopen(file, "w");
+
+	assert_non_null(stream);
+	assert_true(fputs(text, stream) >= 0);
+	assert_int_equal(fclose(stream), 0);
+}
+
+static struct config *load_with(const struct config_flags *flags, char *const *environment)
+{
+	struct config *config = NULL;
+	struct error error = {0};
+
+	if (config_load(flags, environment, &config, &error) < 0)
+		fail_msg("%s: %s", error.field, error.message);
+	return config;
+}
+
+static struct config *load_file(const char *path)
+{
+	return load_with(&(struct config_flags){.config_path = path}, NULL);
+}
+
+static struct config *load_text(const char *text)
+{
+	write_file(text);
+	return load_file(file);
+}
+
+static void expect_failure(const struct config_flags *flags, char *const *environment,
+			   const char *field, const char *message)
+{
+	struct config *config = NULL;
+	struct error error = {0};
+
+	if (config_load(flags, environment, &config, &error) >= 0)
+		fail_msg("loaded, where %s was to fail", field);
+	assert_null(config);
+	assert_string_equal(error.field, field);
+	assert_string_equal(error.message, message);
+}
+
+/* The file's name comes before the message. */
+static void refuses(const char *text, const char *field, const char *message)
+{
+	char whole[1000];
+
+	write_file(text);
+	(void)snprintf(whole, sizeof(whole), "%s: %s", file, message);
+	expect_failure(&(struct config_flags){.config_path = file}, NULL, field, whole);
+}
+
+static void refuses_variable(const char *variable, const char *field, const char *message)
+{
+	char *copy = strdup(variable);
+	char *environment[] = {copy, NULL};
+
+	assert_non_null(copy);
+	expect_failure(&(struct config_flags){0}, environment, field, message);
+	free(copy);
+}
+
+static json_t *parse_bytes(const char *data, size_t length)
+{
+	struct error error = {0};
+	json_t *value = NULL;
+
+	if (json_parse(data, length, &value, &error) < 0)
+		fail_msg("%s", error.message);
+	return value;
+}
+
+static json_t *schema_tree(void)
+{
+	return parse_bytes(config_schema_json, config_schema_json_size);
+}
+
+static json_t *tree_of(const char *path)
+{
+	char *data = NULL;
+	size_t length = 0;
+	json_t *value;
+
+	assert_int_equal(fd_read_file(path, 1 << 20, &data, &length), 0);
+	value = parse_bytes(data, length);
+	free(data);
+	return value;
+}
+
+static void test_defaults(void **state)
+{
+	struct config *config = load_with(&(struct config_flags){0}, NULL);
+	unsigned int cores = config_cores();
+
+	(void)state;
+	assert_null(config->path);
+	assert_string_equal(config->listen_host, "127.0.0.1");
+	assert_int_equal(config->listen_port, 8080);
+	assert_int_equal(config->max_connections, 4096);
+	assert_int_equal(config->max_body_bytes, 1048576);
+	assert_int_equal(config->idle_timeout_ms, 75000);
+	assert_int_equal(config->default_wait_ms, 30000);
+	assert_int_equal(config->max_wait_ms, 300000);
+	assert_int_equal(config->max_batch_jobs, 10000);
+	assert_int_equal(config->shutdown_grace_ms, 8000);
+	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
+	assert_int_equal(config->log_format, LOG_FORMAT_AUTO);
+	assert_null(config->data_dir);
+	assert_int_equal(config->keep_jobs, 10000);
+	assert_int_equal(config->keep_bytes, 67108864);
+	assert_int_equal(config->keep_ms, 3600000);
+	assert_string_equal(config->default_pool, "process");
+	assert_int_equal(config->task_count, 0);
+	assert_int_equal(config->pool_count, 2);
+	assert_int_equal(config_find_pool(config, "process"), 0);
+	assert_int_equal(config_find_pool(config, "thread"), 1);
+	assert_int_equal(config_find_pool(config, "none"), -1);
+	assert_int_equal(config->pools[0].hosts, cores);
+	assert_int_equal(config->pools[0].threads, 1);
+	assert_int_equal(config->pools[1].hosts, 1);
+	assert_int_equal(config->pools[1].threads, cores);
+	for (size_t i = 0; i < 2; i++) {
+		const struct config_pool *pool = &config->pools[i];
+
+		assert_int_equal(pool->queue_jobs, 10000);
+		assert_int_equal(pool->queue_bytes, 268435456);
+		assert_int_equal(pool->timeout_ms, 60000);
+		assert_int_equal(pool->max_timeout_ms, 3600000);
+		assert_int_equal(pool->stop_grace_ms, 2000);
+		assert_int_equal(pool->quarantine_ms, 10000);
+		assert_int_equal(pool->output_bytes, 65536);
+		assert_int_equal(pool->result_bytes, 16777216);
+		assert_int_equal(pool->restart_backoff_ms, 100);
+		assert_int_equal(pool->restart_backoff_max_ms, 30000);
+	}
+	config_free(config);
+	config_free(NULL);
+}
+
+/* The shipped file spells out all that an empty one would be filled with, and nothing else. */
+static void test_shipped_file_is_the_defaults(void **state)
+{
+	json_t *shipped = tree_of(TEST_SOURCE_DIR "/config/twinpool.json");
+	json_t *filled = json_object();
+	json_t *document = schema_tree();
+	struct schema *schema = NULL;
+	struct error error = {0};
+	struct config *config;
+
+	(void)state;
+	assert_int_equal(schema_compile(document, &schema, &error), 0);
+	assert_int_equal(schema_check(schema, filled, true, "", &error), 0);
+	assert_int_equal(json_object_del(shipped, "$schema"), 0);
+	assert_string_equal(json_string_value(json_object_get(shipped, "default_pool")), "process");
+	assert_int_equal(json_object_del(shipped, "default_pool"), 0);
+	assert_true(json_equal(shipped, filled));
+	json_decref(shipped);
+	json_decref(filled);
+	json_decref(document);
+	schema_free(schema);
+
+	config = load_file(TEST_SOURCE_DIR "/config/twinpool.json");
+	assert_string_equal(config->path, TEST_SOURCE_DIR "/config/twinpool.json");
+	config_free(config);
+}
+
+static void test_embedded_schema_is_the_shipped_one(void **state)
+{
+	json_t *shipped = tree_of(TEST_SOURCE_DIR "/config/twinpool.schema.json");
+	json_t *embedded = schema_tree();
+
+	(void)state;
+	assert_true(json_equal(shipped, embedded));
+	json_decref(shipped);
+	json_decref(embedded);
+}
+
+static bool says_number(const char *description, const json_t *number)
+{
+	char digits[32];
+
+	(void)snprintf(digits, sizeof(digits), " %lld", (long long)json_integer_value(number));
+	return strstr(description, digits) != NULL;
+}
+
+/* Every property has a title and a description, which tells each of its limits and its default. */
+static void check_documented(const json_t *schema, const char *name)
+{
+	static const char *const told[] = {"minimum", "maximum", "minLength", "maxLength",
+					   "default"};
+	const char *description = json_string_value(json_object_get(schema, "description"));
+	const char *inner;
+	json_t *value;
+
+	if (description == NULL || json_object_get(schema, "title") == NULL)
+		fail_msg("%s has no title or no description", name);
+	for (size_t i = 0; i < sizeof(told) / sizeof(told[0]); i++) {
+		const json_t *number = json_object_get(schema, told[i]);
+
+		if (json_is_integer(number) && !says_number(description, number))
+			fail_msg("the description of %s does not tell its %s", name, told[i]);
+	}
+	json_object_foreach (json_object_get(schema, "properties"), inner, value) {
+		check_documented(value, inner);
+	}
+	if (json_is_object(json_object_get(schema, "additionalProperties")))
+		check_documented(json_object_get(schema, "additionalProperties"), name);
+}
+
+static void test_schema_is_documented(void **state)
+{
+	json_t *document = schema_tree();
+
+	(void)state;
+	check_documented(document, "the whole");
+	json_decref(document);
+}
+
+static void test_schema_limits_are_the_program_s(void **state)
+{
+	json_t *document = schema_tree();
+	const json_t *pool = json_object_get(
+		json_object_get(
+			json_object_get(
+				json_object_get(json_object_get(document, "properties"), "pools"),
+				"additionalProperties"),
+			"properties"),
+		"hosts");
+
+	(void)state;
+	assert_int_equal(json_integer_value(json_object_get(pool, "maximum")), CONFIG_HOSTS_MAX);
+	assert_int_equal(CONFIG_HOSTS_MAX, CONFIG_THREADS_MAX);
+	json_decref(document);
+}
+
+static void test_examples(void **state)
+{
+	struct config *config = load_file(TEST_SOURCE_DIR "/config/examples/development.json");
+	char resolved[PATH_MAX];
+
+	(void)state;
+	assert_int_equal(config_find_task(config, "crash")->enabled, 1);
+	assert_null(config_find_task(config, "crash")->root);
+	assert_int_equal(config_find_task(config, "read")->enabled, -1);
+	assert_non_null(realpath(TEST_SOURCE_DIR "/config/examples", resolved));
+	assert_string_equal(config_find_task(config, "read")->root, resolved);
+	assert_null(config_find_task(config, "echo"));
+	assert_int_equal(config->log_level, LOG_LEVEL_DEBUG);
+	assert_int_equal(config->log_format, LOG_FORMAT_TEXT);
+	config_free(config);
+
+	config = load_file(TEST_SOURCE_DIR "/config/examples/mixed.json");
+	assert_int_equal(config->pool_count, 4);
+	assert_string_equal(config->default_pool, "compute");
+	assert_int_equal(config->pools[config_find_pool(config, "mixed")].hosts, 2);
+	assert_int_equal(config->pools[config_find_pool(config, "mixed")].threads, 4);
+	config_free(config);
+}
+
+static void test_pools_replace_the_default_ones(void **state)
+{
+	struct config *config =
+		load_text("{\"pools\":{\"b\":{},\"a-1_x\":{\"hosts\":3,\"threads\":2}}}");
+
+	(void)state;
+	assert_int_equal(config->pool_count, 2);
+	assert_string_equal(config->default_pool, "b");
+	assert_int_equal(config->pools[0].hosts, 1);
+	assert_int_equal(config->pools[0].threads, 1);
+	assert_int_equal(config->pools[0].queue_jobs, 10000);
+	assert_int_equal(config->pools[1].hosts, 3);
+	assert_int_equal(config->pools[1].threads, 2);
+	config_free(config);
+
+	config = load_text("{\"pools\":{\"a\":{},\"process\":{}}}");
+	assert_string_equal(config->default_pool, "process");
+	config_free(config);
+}
+
+static void test_file_is_wrong(void **state)
+{
+	struct config *config = NULL;
+	struct error error = {0};
+	char whole[300];
+
+	(void)state;
+	(void)snprintf(
+		whole, sizeof(whole),
+		"%s/none: found a file that cannot be read (No such file or directory); expected "
+		"a configuration of at most 1048576 bytes",
+		directory);
+	(void)snprintf(file, sizeof(file), "%s/none", directory);
+	expect_failure(&(struct config_flags){.config_path = file}, NULL, "--config", whole);
+	(void)snprintf(file, sizeof(file), "%s/c.json", directory);
+
+	write_file("{\n\t\"server\": }");
+	assert_true(config_load(&(struct config_flags){.config_path = file}, NULL, &config,
+				&error) < 0);
+	assert_int_equal(error.code, ERROR_SYNTAX);
+	(void)snprintf(whole, sizeof(whole), "%s: line 2, column ", file);
+	assert_memory_equal(error.message, whole, strlen(whole));
+
+	refuses("[]", "", "found the array []; expected an object");
+	refuses("{\"srever\":{}}", "srever",
+		"found the unknown property \"srever\"; expected one of $schema, server, log, "
+		"retention, "
+		"data_dir, default_pool, pools, tasks");
+}
+
+static void test_settings_are_wrong(void **state)
+{
+	(void)state;
+	refuses("{\"server\":{\"max_connections\":0}}", "server.max_connections",
+		"found the integer 0; expected an integer from 1 to 1000000");
+	refuses("{\"server\":{\"max_wait_ms\":\"1s\"}}", "server.max_wait_ms",
+		"found the string \"1s\"; expected an integer from 0 to 86400000");
+	refuses("{\"server\":{\"default_wait_ms\":2000,\"max_wait_ms\":1000}}",
+		"server.default_wait_ms",
+		"found the integer 2000; expected at most server.max_wait_ms, which is 1000");
+	refuses("{\"log\":{\"level\":\"verbose\"}}", "log.level",
+		"found the string \"verbose\"; expected one of \"debug\", \"info\", \"warning\", "
+		"\"error\"");
+	refuses("{\"retention\":{\"age\":1}}", "retention.age",
+		"found the unknown property \"age\"; expected one of jobs, bytes, age_ms");
+	refuses("{\"data_dir\":\"\"}", "data_dir",
+		"found the string \"\"; expected a string of 1 to 4000 characters");
+	refuses("{\"tasks\":{\"crash\":{\"enabled\":1}}}", "tasks.crash.enabled",
+		"found the integer 1; expected true or false");
+	refuses("{\"tasks\":{\"echo\":{\"root\":\".\"}}}", "tasks.echo.root",
+		"found a root; expected none, since only the task \"read\" has one");
+	refuses("{\"tasks\":{\"read\":{\"root\":\"none\"}}}", "tasks.read.root",
+		"found the string \"none\" (No such file or directory); expected an existing "
+		"directory");
+	refuses("{\"tasks\":{\"read\":{\"root\":\"c.json\"}}}", "tasks.read.root",
+		"found the string \"c.json\" (Not a directory); expected an existing directory");
+}
+
+static void test_pools_are_wrong(void **state)
+{
+	(void)state;
+	refuses("{\"pools\":{}}", "pools", "found 0 pools; expected 1 to 32");
+	refuses("{\"pools\":{\"a\":{\"treads\":1}}}", "pools.a.treads",
+		"found the unknown property \"treads\"; expected one of hosts, threads, "
+		"queue_jobs, "
+		"queue_bytes, timeout_ms, max_timeout_ms, stop_grace_ms, quarantine_ms, "
+		"output_bytes, "
+		"result_bytes, restart_backoff_ms, restart_backoff_max_ms");
+	refuses("{\"pools\":{\"a\":{\"hosts\":0}}}", "pools.a.hosts",
+		"found the integer 0; expected an integer from 1 to 256 or the string \"cores\"");
+	refuses("{\"pools\":{\"a\":{\"threads\":\"many\"}}}", "pools.a.threads",
+		"found the string \"many\"; expected an integer from 1 to 256 or the string "
+		"\"cores\"");
+	refuses("{\"pools\":{\"a\":{\"threads\":null}}}", "pools.a.threads",
+		"found null; expected an integer from 1 to 256 or the string \"cores\"");
+	refuses("{\"pools\":{\"a\":3}}", "pools.a", "found the integer 3; expected an object");
+	refuses("{\"pools\":{\"Big\":{}}}", "pools.Big",
+		"found the pool name \"Big\"; expected a lower-case letter, then lower-case "
+		"letters, "
+		"digits, - and _, at most 32 characters");
+	refuses("{\"pools\":{\"a\":{\"timeout_ms\":5,\"max_timeout_ms\":4}}}", "pools.a.timeout_ms",
+		"found the integer 5; expected at most max_timeout_ms, which is 4");
+	refuses("{\"pools\":{\"a\":{\"restart_backoff_ms\":5,\"restart_backoff_max_ms\":4}}}",
+		"pools.a.restart_backoff_ms",
+		"found the integer 5; expected at most restart_backoff_max_ms, which is 4");
+	refuses("{\"pools\":{\"a\":{\"hosts\":16,\"threads\":255},\"b\":{\"hosts\":17}}}",
+		"pools.b",
+		"found 17 hosts x 1 threads, with the pools before it 4097 workers; expected at "
+		"most 4096 workers in all pools");
+	refuses("{\"pools\":{\"a\":{},\"b\":{}},\"default_pool\":\"c\"}", "default_pool",
+		"found the string \"c\"; expected one of \"a\", \"b\"");
+	refuses("{\"pools\":{\"a\":{}},\"default_pool\":\"c\"}", "default_pool",
+		"found the string \"c\"; expected \"a\"");
+}
+
+static void test_no_limits(void **state)
+{
+	struct config *config =
+		load_text("{\"pools\":{\"a\":{\"timeout_ms\":5,\"max_timeout_ms\":0},"
+			  "\"b\":{\"timeout_ms\":0,\"max_timeout_ms\":4}}}");
+
+	(void)state;
+	assert_int_equal(config->pools[0].max_timeout_ms, 0);
+	assert_int_equal(config->pools[1].timeout_ms, 0);
+	config_free(config);
+}
+
+static void test_too_many_pools(void **state)
+{
+	json_t *pools = json_object();
+	json_t *tree = json_pack("{s:o}", "pools", pools);
+	char *text;
+
+	(void)state;
+	for (int i = 0; i < CONFIG_POOLS_MAX + 1; i++) {
+		char name[16];
+
+		(void)snprintf(name, sizeof(name), "p%d", i);
+		assert_int_equal(json_object_set_new(pools, name, json_object()), 0);
+	}
+	text = json_dumps(tree, 0);
+	assert_non_null(text);
+	refuses(text, "pools", "found 33 pools; expected 1 to 32");
+	free(text);
+	json_decref(tree);
+}
+
+static void listens(const char *text, const char *host, unsigned int port)
+{
+	struct config *config = load_with(&(struct config_flags){.listen = text}, NULL);
+
+	assert_string_equal(config->listen_host, host);
+	assert_int_equal(config->listen_port, port);
+	config_free(config);
+}
+
+static void test_listen(void **state)
+{
+	static const char *const bad[] = {
+		"",
+		"8080",
+		":8080",
+		"localhost",
+		"localhost:",
+		"localhost:x",
+		"host:65536",
+		"host:123456",
+		"host:-1",
+		"host: 1",
+		"::1:8080",
+		"[::1]",
+		"[]:1",
+		"[::1:1",
+		"[::g]:1",
+		"[1.2.3.4]:1",
+		"300.1.1.1:1",
+		"1.2.3:1",
+		"ho st:1",
+		"http://h:1",
+		"*:80",
+		"[::1]x:1",
+		"[fe80::1%]:1",
+	};
+
+	(void)state;
+	listens("127.0.0.1:0", "127.0.0.1", 0);
+	listens("0.0.0.0:65535", "0.0.0.0", 65535);
+	listens("[::1]:80", "::1", 80);
+	listens("[fe80::1%eth0]:80", "fe80::1%eth0", 80);
+	listens("my-host.example:1", "my-host.example", 1);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char message[300];
+
+		(void)snprintf(
+			message, sizeof(message),
+			"found the string \"%s\"; expected HOST:PORT or [IPV6]:PORT, such as "
+			"\"127.0.0.1:8080\", with a port from 0 to 65535",
+			bad[i]);
+		expect_failure(&(struct config_flags){.listen = bad[i]}, NULL, "--listen", message);
+	}
+	refuses("{\"server\":{\"listen\":\"x\"}}", "server.listen",
+		"found the string \"x\"; expected HOST:PORT or [IPV6]:PORT, such as "
+		"\"127.0.0.1:8080\", "
+		"with a port from 0 to 65535");
+}
+
+static void test_data_dir(void **state)
+{
+	struct config *config = load_text("{\"data_dir\":\"data\"}");
+	char path[sizeof(directory) + 16];
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/data", directory);
+	assert_string_equal(config->data_dir, path);
+	config_free(config);
+
+	config = load_text("{\"data_dir\":\"/var/lib/x\"}");
+	assert_string_equal(config->data_dir, "/var/lib/x");
+	config_free(config);
+
+	config = load_with(&(struct config_flags){.config_path = file, .data_dir = "here"}, NULL);
+	assert_string_equal(config->data_dir, "here");
+	config_free(config);
+}
+
+static void test_variables(void **state)
+{
+	char path[sizeof(file) + 32];
+	char *environment[] = {
+		path,
+		(char[]){"HOME=/root"},
+		(char[]){"TWINPOOL_LISTEN=[::]:9000"},
+		(char[]){"TWINPOOL_DATA_DIR=/data"},
+		(char[]){"TWINPOOL_LOG_LEVEL=warning"},
+		(char[]){"TWINPOOL_LOG_FORMAT=json"},
+		(char[]){"TWINPOOL_DEFAULT_POOL=my-pool"},
+		(char[]){"TWINPOOL_SHUTDOWN_GRACE_MS=0"},
+		(char[]){"TWINPOOL_POOL_MY_POOL_HOSTS=7"},
+		(char[]){"TWINPOOL_POOL_MY_POOL_THREADS=cores"},
+		(char[]){"TWINPOOL_READY_FD=3"},
+		NULL,
+	};
+	struct config *config;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "TWINPOOL_CONFIG=%s", file);
+	write_file("{\"log\":{\"level\":\"error\"},\"pools\":{\"a\":{},\"my-pool\":{}},\"data_"
+		   "dir\":\"x\"}");
+	config = load_with(&(struct config_flags){.listen = "h:1"}, environment);
+	assert_string_equal(config->path, file);
+	assert_string_equal(config->listen_host, "h"); /* the flag wins */
+	assert_string_equal(config->data_dir, "/data");
+	assert_int_equal(config->log_level, LOG_LEVEL_WARNING);
+	assert_int_equal(config->log_format, LOG_FORMAT_JSON);
+	assert_string_equal(config->default_pool, "my-pool");
+	assert_int_equal(config->shutdown_grace_ms, 0);
+	assert_int_equal(config->pools[0].hosts, 1);
+	assert_int_equal(config->pools[1].hosts, 7);
+	assert_int_equal(config->pools[1].threads, config_cores());
+	config_free(config);
+}
+
+static void test_variables_are_wrong(void **state)
+{
+	(void)state;
+	refuses_variable(
+		"TWINPOOL_LOG_LEVEL=loud", "TWINPOOL_LOG_LEVEL",
+		"found the string \"loud\"; expected one of \"debug\", \"info\", \"warning\", "
+		"\"error\"");
+	refuses_variable("TWINPOOL_SHUTDOWN_GRACE_MS=-5", "TWINPOOL_SHUTDOWN_GRACE_MS",
+			 "found the integer -5; expected an integer from 0 to 3600000");
+	refuses_variable("TWINPOOL_SHUTDOWN_GRACE_MS=5s", "TWINPOOL_SHUTDOWN_GRACE_MS",
+			 "found the string \"5s\"; expected an integer from 0 to 3600000");
+	refuses_variable(
+		"TWINPOOL_SHUTDOWN_GRACE_MS=99999999999999999999", "TWINPOOL_SHUTDOWN_GRACE_MS",
+		"found the string \"99999999999999999999\"; expected an integer from 0 to 3600000");
+	refuses_variable("TWINPOOL_SHUTDOWN_GRACE_MS=", "TWINPOOL_SHUTDOWN_GRACE_MS",
+			 "found the string \"\"; expected an integer from 0 to 3600000");
+	refuses_variable("TWINPOOL_DEFAULT_POOL=x", "TWINPOOL_DEFAULT_POOL",
+			 "found the string \"x\"; expected one of \"process\", \"thread\"");
+	refuses_variable("TWINPOOL_LISTEN=8080", "TWINPOOL_LISTEN",
+			 "found the string \"8080\"; expected HOST:PORT or [IPV6]:PORT, such as "
+			 "\"127.0.0.1:8080\", with a port from 0 to 65535");
+	refuses_variable("TWINPOOL_DATA_DIR=\xff", "TWINPOOL_DATA_DIR",
+			 "found bytes that are no UTF-8; expected text");
+	refuses_variable(
+		"TWINPOOL_POOL_PROCESS_HOSTS=257", "TWINPOOL_POOL_PROCESS_HOSTS",
+		"found the integer 257; expected an integer from 1 to 256 or the string \"cores\"");
+	refuses_variable(
+		"TWINPOOL_POOL_X_HOSTS=1", "TWINPOOL_POOL_X_HOSTS",
+		"found the pool name \"X\", which means no pool or more than one; expected one "
+		"of PROCESS, THREAD");
+	refuses_variable(
+		"TWINPOOL_PORT=1", "TWINPOOL_PORT",
+		"found an unknown variable; expected one of TWINPOOL_CONFIG, TWINPOOL_READY_FD, "
+		"TWINPOOL_LISTEN, TWINPOOL_DATA_DIR, TWINPOOL_LOG_LEVEL, TWINPOOL_LOG_FORMAT, "
+		"TWINPOOL_DEFAULT_POOL, TWINPOOL_SHUTDOWN_GRACE_MS, TWINPOOL_POOL_<NAME>_HOSTS, "
+		"TWINPOOL_POOL_<NAME>_THREADS");
+	refuses_variable(
+		"TWINPOOL_CONFIG=/none.json", "TWINPOOL_CONFIG",
+		"/none.json: found a file that cannot be read (No such file or directory); "
+		"expected a configuration of at most 1048576 bytes");
+	expect_failure(&(struct config_flags){.log_format = "xml"}, NULL, "--log-format",
+		       "found the string \"xml\"; expected one of \"auto\", \"text\", \"json\"");
+	expect_failure(&(struct config_flags){.data_dir = ""}, NULL, "--data-dir",
+		       "found the string \"\"; expected a string of 1 to 4000 characters");
+}
+
+static void test_unknown_pool_variables(void **state)
+{
+	static const char *const names[] = {"TWINPOOL_POOL_", "TWINPOOL_POOL_HOSTS",
+					    "TWINPOOL_POOL_PROCESS", "TWINPOOL_POOL_PROCESS_HOST",
+					    "TWINPOOL_"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		char variable[64];
+		char *environment[] = {variable, NULL};
+		struct config *config = NULL;
+		struct error error = {0};
+
+		(void)snprintf(variable, sizeof(variable), "%s=1", names[i]);
+		assert_true(config_load(&(struct config_flags){0}, environment, &config, &error) <
+			    0);
+		assert_string_equal(error.field, names[i]);
+		assert_memory_equal(error.message, "found an unknown variable", 25);
+	}
+}
+
+/* Two pools whose names differ only by '-' and '_' share a variable: refused, since it could mean
+ * either. */
+static void test_ambiguous_pool_variable(void **state)
+{
+	char *environment[] = {(char[]){"TWINPOOL_POOL_A_B_HOSTS=1"}, NULL};
+
+	(void)state;
+	write_file("{\"pools\":{\"a-b\":{},\"a_b\":{}}}");
+	expect_failure(&(struct config_flags){.config_path = file}, environment,
+		       "TWINPOOL_POOL_A_B_HOSTS",
+		       "found the pool name \"A_B\", which means no pool or more than one; "
+		       "expected one of "
+		       "A_B, A_B");
+}
+
+/* ---- The CPU quota ---- */
+
+struct fake_file {
+	const char *path;
+	const char *text;
+};
+
+static bool read_fake(void *context, const char *path, char *buffer, size_t size)
+{
+	for (const struct fake_file *fake = context; fake->path != NULL; fake++) {
+		if (strcmp(fake->path, path) == 0 && strlen(fake->text) < size) {
+			(void)snprintf(buffer, size, "%s", fake->text);
+			return true;
+		}
+	}
+	return false;
+}
+
+static unsigned int limit(unsigned int cpus, struct fake_file *fakes)
+{
+	return cores_limit(cpus, &(struct cores_files){.read = read_fake, .context = fakes});
+}
+
+static void test_cores_v2(void **state)
+{
+	struct fake_file nested[] = {
+		{"/proc/self/cgroup", "0::/a/b\n"},
+		{"/sys/fs/cgroup/a/b/cpu.max", "max 100000\n"},
+		{"/sys/fs/cgroup/a/cpu.max", "250000 100000\n"},
+		{NULL, NULL},
+	};
+	struct fake_file container[] = {
+		{"/proc/self/cgroup", "0::/\n"},
+		{"/sys/fs/cgroup/cpu.max", "10000 100000\n"},
+		{NULL, NULL},
+	};
+	struct fake_file outside[] = {
+		{"/proc/self/cgroup", "0::/../../x"},
+		{"/sys/fs/cgroup/cpu.max", "200000 100000\n"},
+		{NULL, NULL},
+	};
+
+	(void)state;
+	assert_int_equal(limit(8, nested), 3);
+	assert_int_equal(limit(2, nested), 2);
+	assert_int_equal(limit(8, container), 1);
+	assert_int_equal(limit(8, outside), 2);
+}
+
+static void test_cores_v1(void **state)
+{
+	static const char *const lines =
+		"5:cpuset:/x\n4:cpuacct,cpu:/docker/1\n1:name=systemd:/\n0::/system\nno colon\n";
+	struct fake_file visible[] = {
+		{"/proc/self/cgroup", lines},
+		{"/sys/fs/cgroup/cpu/docker/1/cpu.cfs_quota_us", "150000\n"},
+		{"/sys/fs/cgroup/cpu/docker/1/cpu.cfs_period_us", "100000\n"},
+		{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", "-1\n"},
+		{"/sys/fs/cgroup/cpu/cpu.cfs_period_us", "100000\n"},
+		{NULL, NULL},
+	};
+	struct fake_file only_root[] = {
+		{"/proc/self/cgroup", lines},
+		{"/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us", "50000\n"},
+		{"/sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us", "25000\n"},
+		{NULL, NULL},
+	};
+
+	(void)state;
+	assert_int_equal(limit(16, visible), 2);
+	assert_int_equal(limit(16, only_root), 2);
+}
+
+static void test_cores_without_a_quota(void **state)
+{
+	struct fake_file none[] = {{NULL, NULL}};
+	struct fake_file odd[] = {
+		{"/proc/self/cgroup", "::\n:\n\n0::\n9:cpu:/y"},
+		{"/sys/fs/cgroup/cpu.max", "garbage"},
+		{"/sys/fs/cgroup/cpu/y/cpu.cfs_quota_us", "5000"},
+		{"/sys/fs/cgroup/cpu/y/cpu.cfs_period_us", "0"},
+		{"/sys/fs/cgroup/cpu/cpu.cfs_quota_us", ""},
+		{NULL, NULL},
+	};
+
+	(void)state;
+	assert_int_equal(limit(6, none), 6);
+	assert_int_equal(limit(0, none), 1);
+	assert_int_equal(limit(6, odd), 6);
+	assert_true(config_cores() >= 1);
+	assert_true((long)config_cores() <= sysconf(_SC_NPROCESSORS_CONF));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_defaults),
+		cmocka_unit_test(test_shipped_file_is_the_defaults),
+		cmocka_unit_test(test_embedded_schema_is_the_shipped_one),
+		cmocka_unit_test(test_schema_is_documented),
+		cmocka_unit_test(test_schema_limits_are_the_program_s),
+		cmocka_unit_test(test_examples),
+		cmocka_unit_test(test_pools_replace_the_default_ones),
+		cmocka_unit_test(test_file_is_wrong),
+		cmocka_unit_test(test_settings_are_wrong),
+		cmocka_unit_test(test_pools_are_wrong),
+		cmocka_unit_test(test_no_limits),
+		cmocka_unit_test(test_too_many_pools),
+		cmocka_unit_test(test_listen),
+		cmocka_unit_test(test_data_dir),
+		cmocka_unit_test(test_variables),
+		cmocka_unit_test(test_variables_are_wrong),
+		cmocka_unit_test(test_unknown_pool_variables),
+		cmocka_unit_test(test_ambiguous_pool_variable),
+		cmocka_unit_test(test_cores_v2),
+		cmocka_unit_test(test_cores_v1),
+		cmocka_unit_test(test_cores_without_a_quota),
+	};
+
+	return cmocka_run_group_tests(tests, make_directory, remove_directory);
+}
