@@ -3,7 +3,8 @@
 from tests.harness.case import ServiceCase
 
 JOBS = 4
-ROUNDS = 10
+ROUNDS = 9
+FIRST_INCREMENTS = 2000000
 
 
 class CounterTest(ServiceCase):
@@ -20,9 +21,9 @@ class CounterTest(ServiceCase):
         return self.http.run("counter", {"increments": 0, **args}, pool)["result"]["value"]
 
     def test_threads_without_a_lock_lose_increments(self):
-        """A race is a matter of chance, so it gets some rounds to show."""
-        increments = 3000000
-        for _ in range(ROUNDS):
+        """A race is a matter of chance, so it gets some rounds to show, each longer than the last."""
+        for doubled in range(ROUNDS):
+            increments = FIRST_INCREMENTS << doubled
             value = self.count("thread", increments, lock=False)
             self.assertLessEqual(value, JOBS * increments)
             if value < JOBS * increments:
@@ -39,8 +40,8 @@ class CounterTest(ServiceCase):
 
     def test_processes_that_share_memory_lose_increments_without_a_lock(self):
         """The race is in the shared memory, not in being a thread."""
-        increments = 3000000
-        for _ in range(ROUNDS):
+        for doubled in range(ROUNDS):
+            increments = FIRST_INCREMENTS << doubled
             if self.count("process", increments, lock=False, memory="shared") < JOBS * increments:
                 return
         self.fail(f"no increment was lost in {ROUNDS} rounds")
