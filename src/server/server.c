@@ -269,10 +269,10 @@ void server_free(struct server *server)
 {
 	if (!server)
 		return;
+	heap_release(&server->deadlines); /* first: its nodes lie in the jobs */
 	for (size_t i = 0; server->pools && i < server->config->pool_count; i++)
 		free_pool(&server->pools[i]);
 	store_release(&server->store);
-	heap_release(&server->deadlines);
 	loop_timer_cancel(server->loop, &server->deadline_timer);
 	loop_timer_cancel(server->loop, &server->sweep_timer);
 	loop_timer_cancel(server->loop, &server->shutdown_timer);
