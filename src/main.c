@@ -12,8 +12,8 @@
 #include "base/log.h"
 #include "config/config.h"
 #include "host/heap.h"
+#include "master/loaded.h"
 #include "master/master.h"
-#include "task/registry.h"
 #include "version.h"
 
 #define EXIT_USAGE 2 /* the command line or the configuration is wrong */
@@ -149,9 +149,9 @@ static int complain(const struct error *error)
 	return EXIT_USAGE;
 }
 
-static int run(const struct arguments *arguments, const struct config *config,
-	       const struct registry *registry)
+static int run(const struct arguments *arguments, struct loaded *loaded)
 {
+	const struct config *config = loaded->config;
 	int ready_fd = -1;
 
 	if (arguments->ready_fd && parse_ready_fd(arguments->ready_fd, &ready_fd) < 0) {
@@ -170,14 +170,13 @@ static int run(const struct arguments *arguments, const struct config *config,
 	log_init(config->log_level, config->log_format, "master");
 	log_info("starting", log_str("version", TWINPOOL_VERSION), log_str("config", config->path),
 		 log_int("pid", getpid()));
-	return master_run(config, registry, ready_fd);
+	return master_run(loaded, &arguments->flags, ready_fd);
 }
 
 int main(int argc, char **argv)
 {
 	struct arguments arguments;
-	struct config *config = NULL;
-	struct registry registry = {0};
+	struct loaded loaded = {0};
 	struct error error = {0};
 	int status = parse_arguments(argc, argv, &arguments);
 
@@ -185,14 +184,9 @@ int main(int argc, char **argv)
 		return status;
 	json_object_seed(
 		0); /* before any fork or thread, so that all processes and threads agree */
-	if (config_load(&arguments.flags, environ, &config, &error) < 0)
+	if (loaded_load(&arguments.flags, &loaded, &error) < 0)
 		return complain(&error);
-	if (registry_build(config, &registry, &error) < 0) {
-		config_free(config);
-		return complain(&error);
-	}
-	status = run(&arguments, config, &registry);
-	registry_release(&registry);
-	config_free(config);
+	status = run(&arguments, &loaded);
+	loaded_release(&loaded);
 	return status;
 }

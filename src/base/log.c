@@ -276,6 +276,11 @@ void log_set_process(const char *process)
 	(void)text_copy(settings.process, sizeof(settings.process), process);
 }
 
+void log_set_level(enum log_level level)
+{
+	settings.level = level;
+}
+
 int log_enabled(enum log_level level)
 {
 	return level >= settings.level;

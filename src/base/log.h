@@ -9,9 +9,9 @@
  *
  * Every line leaves in one write(2) of at most LOG_LINE_MAX bytes, so lines of several processes do
  * not mix (a pipe keeps writes of up to PIPE_BUF = 4096 bytes whole: pipe(7)). Strings are escaped
- * so that a value can never break the line, nor a terminal: control characters and bytes that are no
- * UTF-8 are escaped or replaced. A line that would be longer is cut inside its longest string value,
- * with "…" and stays well-formed.
+ * so that a value can never break the line, nor a terminal: control characters and bytes that are
+ * no UTF-8 are escaped or replaced. A line that would be longer is cut inside its longest string
+ * value, with "…" and stays well-formed.
  *
  * Thread: any, after log_init(); it keeps no lock and no buffer beyond the stack. A failed write is
  * dropped: the log never stops the service.
@@ -71,6 +71,7 @@ struct log_field {
  */
 void log_init(enum log_level level, enum log_format format, const char *process);
 void log_set_process(const char *process);
+void log_set_level(enum log_level level);
 
 /* Whether an event of this level is written at all: lets a caller skip costly fields. */
 int log_enabled(enum log_level level);

@@ -15,6 +15,7 @@
 #include "base/schema.h"
 
 #define HOST_NAME_LENGTH_MAX 255
+#define PATH_SIZE	     128 /* of a pool or a task */
 #define FIELD_SIZE	     160
 
 static int fail_memory(struct error *error)
@@ -189,11 +190,22 @@ static void build_retention(struct config *config, const json_t *retention)
 
 /* ---- Pools ---- */
 
+const char *const config_count_names[] = {"hosts", "max_hosts", "threads", NULL};
+
+bool config_is_count(const char *name)
+{
+	for (size_t i = 0; config_count_names[i] != NULL; i++) {
+		if (strcmp(name, config_count_names[i]) == 0)
+			return true;
+	}
+	return false;
+}
+
 static unsigned int count_maximum(const char *name)
 {
-	if (strcmp(name, "hosts") == 0)
-		return CONFIG_HOSTS_MAX;
-	return CONFIG_THREADS_MAX;
+	if (strcmp(name, "threads") == 0)
+		return CONFIG_THREADS_MAX;
+	return CONFIG_HOSTS_MAX;
 }
 
 int config_check_count(const json_t *value, const char *name, const char *field,
@@ -239,54 +251,228 @@ static int check_pool_name(const char *name, const char *field, struct error *er
 		name, CONFIG_NAME_MAX);
 }
 
-static int fail_above(const char *pool, const char *name, int64_t value, const char *limit_name,
-		      int64_t limit, struct error *error)
-{
-	char field[FIELD_SIZE];
+/* A setting and the one that it must not pass. */
+struct bounded {
+	const char *name;
+	int64_t value;
+	const char *limit_name;
+	int64_t limit;
+};
 
-	(void)snprintf(field, sizeof(field), "pools.%s.%s", pool, name);
-	return error_set(error, ERROR_INVALID, field,
-			 "found the integer %lld; expected at most %s, which is %lld",
-			 (long long)value, limit_name, (long long)limit);
+static int check_bounded(const char *path, const struct bounded *pairs, size_t count,
+			 struct error *error)
+{
+	for (size_t i = 0; i < count; i++) {
+		char field[FIELD_SIZE];
+
+		if (pairs[i].value <= pairs[i].limit)
+			continue;
+		(void)snprintf(field, sizeof(field), "%s.%s", path, pairs[i].name);
+		return error_set(error, ERROR_INVALID, field,
+				 "found the integer %lld; expected at most %s, which is %lld",
+				 (long long)pairs[i].value, pairs[i].limit_name,
+				 (long long)pairs[i].limit);
+	}
+	return 0;
 }
 
-static int check_pool_times(const struct config_pool *pool, struct error *error)
+static int64_t get_limit(const json_t *object, const char *name)
 {
-	if (pool->max_timeout_ms != 0 && pool->timeout_ms > pool->max_timeout_ms)
-		return fail_above(pool->name, "timeout_ms", pool->timeout_ms, "max_timeout_ms",
-				  pool->max_timeout_ms, error);
-	if (pool->restart_backoff_ms > pool->restart_backoff_max_ms)
-		return fail_above(pool->name, "restart_backoff_ms", pool->restart_backoff_ms,
-				  "restart_backoff_max_ms", pool->restart_backoff_max_ms, error);
+	const json_t *value = json_object_get(object, name);
+
+	return value != NULL ? json_integer_value(value) : CONFIG_UNSET;
+}
+
+/* Of no limit, as of one that is not given, everything is within. */
+static int64_t bound(int64_t limit)
+{
+	return limit > 0 ? limit : INT64_MAX;
+}
+
+static void read_limits(struct config_limits *limits, const json_t *source)
+{
+	limits->timeout_ms = get_limit(source, "timeout_ms");
+	limits->max_timeout_ms = get_limit(source, "max_timeout_ms");
+	limits->queue_ttl_ms = get_limit(source, "queue_ttl_ms");
+	limits->max_queue_ttl_ms = get_limit(source, "max_queue_ttl_ms");
+	limits->cpu_ms = get_limit(source, "cpu_ms");
+	limits->max_cpu_ms = get_limit(source, "max_cpu_ms");
+	limits->memory_bytes = get_limit(source, "memory_bytes");
+	limits->max_memory_bytes = get_limit(source, "max_memory_bytes");
+}
+
+static int build_limits(struct config_limits *limits, const json_t *source, const char *path,
+			struct error *error)
+{
+	struct bounded pairs[4];
+
+	read_limits(limits, source);
+	pairs[0] = (struct bounded){"timeout_ms", limits->timeout_ms, "max_timeout_ms",
+				    bound(limits->max_timeout_ms)};
+	pairs[1] = (struct bounded){"queue_ttl_ms", limits->queue_ttl_ms, "max_queue_ttl_ms",
+				    bound(limits->max_queue_ttl_ms)};
+	pairs[2] =
+		(struct bounded){"cpu_ms", limits->cpu_ms, "max_cpu_ms", bound(limits->max_cpu_ms)};
+	pairs[3] = (struct bounded){"memory_bytes", limits->memory_bytes, "max_memory_bytes",
+				    bound(limits->max_memory_bytes)};
+	return check_bounded(path, pairs, sizeof(pairs) / sizeof(pairs[0]), error);
+}
+
+/* Two numbers are held to each other by check_pool(); "cores" differs from machine to machine, so
+ * it gives way, and one file serves all of them. */
+static void build_hosts(struct config_pool *pool, const json_t *source, unsigned int cores)
+{
+	const json_t *hosts = json_object_get(source, "hosts");
+	const json_t *max_hosts = json_object_get(source, "max_hosts");
+
+	pool->hosts = resolve_count(source, "hosts", cores);
+	pool->max_hosts =
+		max_hosts != NULL ? resolve_count(source, "max_hosts", cores) : pool->hosts;
+	if (pool->hosts <= pool->max_hosts)
+		return;
+	if (json_is_string(max_hosts))
+		pool->max_hosts = pool->hosts;
+	else if (json_is_string(hosts))
+		pool->hosts = pool->max_hosts;
+}
+
+static void build_recycle(struct config_recycle *recycle, const json_t *source)
+{
+	recycle->jobs = get_count(source, "jobs");
+	recycle->jitter_percent = (unsigned int)get_count(source, "jitter_percent");
+	recycle->age_ms = get_integer(source, "age_ms");
+	recycle->idle_ms = get_integer(source, "idle_ms");
+	recycle->rss_bytes = get_count(source, "rss_bytes");
+}
+
+static int check_label(const char *label, const char *field, struct error *error)
+{
+	json_t *value;
+	char shown[120];
+	size_t length = strlen(label);
+
+	if (length >= 1 && length <= CONFIG_LABEL_MAX)
+		return 0;
+	value = json_string(label);
+	if (value == NULL)
+		return fail_memory(error);
+	schema_show(value, shown, sizeof(shown));
+	json_decref(value);
+	return error_set(error, ERROR_INVALID, field,
+			 "found %s as a label of %zu bytes; expected one of 1 to %d bytes", shown,
+			 length, CONFIG_LABEL_MAX);
+}
+
+static int build_label_limits(struct config_pool *pool, json_t *source, const char *path,
+			      struct error *error)
+{
+	size_t count = json_object_size(source);
+	char field[FIELD_SIZE];
+	const char *label;
+	json_t *running;
+
+	(void)snprintf(field, sizeof(field), "%s.label_limits", path);
+	if (count > CONFIG_LABEL_LIMITS_MAX)
+		return error_set(error, ERROR_INVALID, field,
+				 "found %zu labels; expected at most %d", count,
+				 CONFIG_LABEL_LIMITS_MAX);
+	if (count == 0)
+		return 0;
+	pool->label_limits = calloc(count, sizeof(*pool->label_limits));
+	if (pool->label_limits == NULL)
+		return fail_memory(error);
+	json_object_foreach (source, label, running) {
+		struct config_label_limit *limit = &pool->label_limits[pool->label_limit_count];
+		int result = check_label(label, field, error);
+
+		if (result < 0)
+			return result;
+		limit->label = strdup(label);
+		if (limit->label == NULL)
+			return fail_memory(error);
+		limit->running = (unsigned int)json_integer_value(running);
+		pool->label_limit_count++;
+	}
 	return 0;
+}
+
+static int check_reserve(const struct config_pool *pool, const char *path, struct error *error)
+{
+	unsigned int workers = pool->max_hosts * pool->threads;
+	char field[FIELD_SIZE];
+
+	if (pool->reserved_workers < workers)
+		return 0;
+	(void)snprintf(field, sizeof(field), "%s.reserve.workers", path);
+	return error_set(error, ERROR_INVALID, field,
+			 "found the integer %u; expected fewer than the pool's %u workers "
+			 "(max_hosts %u x threads %u)",
+			 pool->reserved_workers, workers, pool->max_hosts, pool->threads);
+}
+
+static int check_pool(const struct config_pool *pool, const char *path, struct error *error)
+{
+	const struct bounded pairs[] = {
+		{"hosts", pool->hosts, "max_hosts", pool->max_hosts},
+		{"spare_hosts", pool->spare_hosts, "max_hosts", pool->max_hosts},
+		{"output_bytes", (int64_t)pool->output_bytes, "max_output_bytes",
+		 (int64_t)pool->max_output_bytes},
+		{"restart_backoff_ms", pool->restart_backoff_ms, "restart_backoff_max_ms",
+		 pool->restart_backoff_max_ms},
+	};
+	int result = check_bounded(path, pairs, sizeof(pairs) / sizeof(pairs[0]), error);
+
+	return result < 0 ? result : check_reserve(pool, path, error);
+}
+
+/* What is taken as it stands. */
+static void build_plain(struct config_pool *pool, const json_t *source)
+{
+	const json_t *reserve = json_object_get(source, "reserve");
+
+	pool->spare_hosts = (unsigned int)get_count(source, "spare_hosts");
+	pool->grow_after_ms = get_integer(source, "grow_after_ms");
+	pool->shrink_after_ms = get_integer(source, "shrink_after_ms");
+	pool->queue_jobs = get_count(source, "queue_jobs");
+	pool->queue_bytes = get_count(source, "queue_bytes");
+	pool->stop_grace_ms = get_integer(source, "stop_grace_ms");
+	pool->quarantine_ms = get_integer(source, "quarantine_ms");
+	pool->output_bytes = get_count(source, "output_bytes");
+	pool->max_output_bytes = get_count(source, "max_output_bytes");
+	pool->result_bytes = get_count(source, "result_bytes");
+	pool->restart_backoff_ms = get_integer(source, "restart_backoff_ms");
+	pool->restart_backoff_max_ms = get_integer(source, "restart_backoff_max_ms");
+	build_recycle(&pool->recycle, json_object_get(source, "recycle"));
+	pool->aging_ms = get_integer(source, "aging_ms");
+	pool->reserved_workers = (unsigned int)get_count(reserve, "workers");
+	pool->reserved_priority = (int)get_integer(reserve, "priority");
+	pool->max_attempts = (unsigned int)get_count(source, "max_attempts");
+	pool->max_crashes = (unsigned int)get_count(source, "max_crashes");
 }
 
 static int build_pool(struct config_pool *pool, const char *name, const json_t *source,
 		      unsigned int cores, struct error *error)
 {
-	char field[FIELD_SIZE];
+	char path[PATH_SIZE];
 	int result;
 
-	(void)snprintf(field, sizeof(field), "pools.%s", name);
-	result = check_pool_name(name, field, error);
+	(void)snprintf(path, sizeof(path), "pools.%s", name);
+	result = check_pool_name(name, path, error);
 	if (result < 0)
 		return result;
 	pool->name = strdup(name);
 	if (pool->name == NULL)
 		return fail_memory(error);
-	pool->hosts = resolve_count(source, "hosts", cores);
+	build_hosts(pool, source, cores);
 	pool->threads = resolve_count(source, "threads", cores);
-	pool->queue_jobs = get_count(source, "queue_jobs");
-	pool->queue_bytes = get_count(source, "queue_bytes");
-	pool->timeout_ms = get_integer(source, "timeout_ms");
-	pool->max_timeout_ms = get_integer(source, "max_timeout_ms");
-	pool->stop_grace_ms = get_integer(source, "stop_grace_ms");
-	pool->quarantine_ms = get_integer(source, "quarantine_ms");
-	pool->output_bytes = get_count(source, "output_bytes");
-	pool->result_bytes = get_count(source, "result_bytes");
-	pool->restart_backoff_ms = get_integer(source, "restart_backoff_ms");
-	pool->restart_backoff_max_ms = get_integer(source, "restart_backoff_max_ms");
-	return check_pool_times(pool, error);
+	build_plain(pool, source);
+	result = build_limits(&pool->limits, source, path, error);
+	if (result == 0)
+		result = check_pool(pool, path, error);
+	if (result == 0)
+		result = build_label_limits(pool, json_object_get(source, "label_limits"), path,
+					    error);
+	return result;
 }
 
 static int check_workers(const struct config *config, struct error *error)
@@ -297,15 +483,14 @@ static int check_workers(const struct config *config, struct error *error)
 		const struct config_pool *pool = &config->pools[i];
 		char field[FIELD_SIZE];
 
-		workers += pool->hosts * pool->threads;
+		workers += pool->max_hosts * pool->threads;
 		if (workers <= CONFIG_WORKERS_MAX)
 			continue;
 		(void)snprintf(field, sizeof(field), "pools.%s", pool->name);
 		return error_set(error, ERROR_INVALID, field,
 				 "found %u hosts x %u threads, with the pools before it %u "
-				 "workers; expected at "
-				 "most %d workers in all pools",
-				 pool->hosts, pool->threads, workers, CONFIG_WORKERS_MAX);
+				 "workers; expected at most %d workers in all pools",
+				 pool->max_hosts, pool->threads, workers, CONFIG_WORKERS_MAX);
 	}
 	return 0;
 }
@@ -374,16 +559,22 @@ static int build_task(struct config_task *task, const char *name, const json_t *
 {
 	const json_t *enabled = json_object_get(source, "enabled");
 	const char *root = get_string(source, "root");
-	char field[FIELD_SIZE];
+	char path[PATH_SIZE];
+	int result;
 
 	task->name = strdup(name);
 	if (task->name == NULL)
 		return fail_memory(error);
 	task->enabled = enabled == NULL ? -1 : json_is_true(enabled);
-	if (root == NULL)
-		return 0;
+	task->max_running = (unsigned int)get_count(source, "max_running");
+	(void)snprintf(path, sizeof(path), "tasks.%.100s", name);
+	result = build_limits(&task->limits, source, path, error);
+	if (result < 0 || root == NULL)
+		return result;
 	if (strcmp(name, "read") != 0) {
-		(void)snprintf(field, sizeof(field), "tasks.%.100s.root", name);
+		char field[FIELD_SIZE];
+
+		(void)snprintf(field, sizeof(field), "%s.root", path);
 		return error_set(
 			error, ERROR_INVALID, field,
 			"found a root; expected none, since only the task \"read\" has one");

@@ -6,6 +6,7 @@
 #define CONFIG_BUILD_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "base/error.h"
 #include "config/config.h"
@@ -14,8 +15,13 @@
  * the JSON path as field. Answers 0 or -errno. */
 int config_build(const json_t *tree, struct config **ret_config, struct error *error);
 
-/* "hosts" and "threads": an integer from 1 to CONFIG_HOSTS_MAX (or CONFIG_THREADS_MAX), or "cores".
- * name is which of the two. */
+/* The settings of a pool that are a number or "cores"; NULL ends them. */
+extern const char *const config_count_names[];
+
+bool config_is_count(const char *name);
+
+/* One of these settings: an integer from 1 to CONFIG_HOSTS_MAX (or CONFIG_THREADS_MAX), or "cores".
+ * name is which of them. */
 int config_check_count(const json_t *value, const char *name, const char *field,
 		       struct error *error);
 

@@ -31,6 +31,7 @@
 struct loading {
 	const char *path;	 /* of the file, or NULL */
 	const char *path_source; /* who named it: "--config" or "TWINPOOL_CONFIG" */
+	uint64_t digest;	 /* of the file's bytes */
 	struct schema *schema;
 	json_t *tree;
 	json_t *origins; /* object: path in the tree → variable or flag that set it */
@@ -41,11 +42,12 @@ static int fail_memory(struct error *error)
 	return error_set(error, ERROR_INTERNAL, "", "out of memory");
 }
 
-/* Puts the file's path in front of the message; of a very long one only the end. */
-static void name_file(const struct loading *loading, struct error *error)
+/* Puts the file's path, if there is one, in front of the message; of a very long one only the end.
+ */
+static void name_file(const char *whole_path, struct error *error)
 {
 	char message[sizeof(error->message)];
-	const char *path = loading->path;
+	const char *path = whole_path;
 
 	if (path == NULL)
 		return;
@@ -55,8 +57,8 @@ static void name_file(const struct loading *loading, struct error *error)
 			path++;
 	}
 	memcpy(message, error->message, sizeof(message));
-	(void)error_set(error, error->code, error->field, "%s%s: %s",
-			path == loading->path ? "" : "…", path, message);
+	(void)error_set(error, error->code, error->field, "%s%s: %s", path == whole_path ? "" : "…",
+			path, message);
 }
 
 /* The invariant above; for errors whose field is a path in the tree. */
@@ -68,7 +70,7 @@ static void name_source(const struct loading *loading, struct error *error)
 	if (error->code == ERROR_INTERNAL)
 		return;
 	if (origin == NULL) {
-		name_file(loading, error);
+		name_file(loading->path, error);
 		return;
 	}
 	memcpy(message, error->message, sizeof(message));
@@ -86,6 +88,16 @@ static int compile_schema(struct loading *loading, struct error *error)
 	return result;
 }
 
+/* FNV-1a: tells one file from another; no protection against who means to deceive. */
+static uint64_t digest_bytes(const char *data, size_t length)
+{
+	uint64_t digest = UINT64_C(0xcbf29ce484222325);
+
+	for (size_t i = 0; i < length; i++)
+		digest = (digest ^ (unsigned char)data[i]) * UINT64_C(0x100000001b3);
+	return digest;
+}
+
 static int read_file(struct loading *loading, struct error *error)
 {
 	char *data = NULL;
@@ -98,13 +110,14 @@ static int read_file(struct loading *loading, struct error *error)
 				  "found a file that cannot be read (%s); expected a configuration "
 				  "of at most %u bytes",
 				  strerror(-result), FILE_BYTES_MAX);
-		name_file(loading, error);
+		name_file(loading->path, error);
 		return result;
 	}
+	loading->digest = digest_bytes(data, length);
 	result = json_parse(data, length, &loading->tree, error);
 	free(data);
 	if (result < 0)
-		name_file(loading, error);
+		name_file(loading->path, error);
 	return result;
 }
 
@@ -120,12 +133,12 @@ static int read_tree(struct loading *loading, struct error *error)
  * exact. */
 static int check_counts(const struct loading *loading, struct error *error)
 {
-	static const char *const names[] = {"hosts", "threads"};
+	const char *const *names = config_count_names;
 	const char *pool;
 	json_t *object;
 
 	json_object_foreach (json_object_get(loading->tree, "pools"), pool, object) {
-		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		for (size_t i = 0; names[i] != NULL; i++) {
 			const json_t *value = json_object_get(object, names[i]);
 			char field[sizeof(error->field)];
 			int result;
@@ -267,6 +280,7 @@ static int build(const struct loading *loading, struct config **ret_config, stru
 		name_source(loading, error);
 		return result;
 	}
+	config->digest = loading->digest;
 	if (loading->path != NULL) {
 		config->path = strdup(loading->path);
 		if (config->path == NULL) {
@@ -308,12 +322,123 @@ int config_load(const struct config_flags *flags, char *const *environment,
 	return result;
 }
 
+/* ---- Reloading ---- */
+
+/* Shows a text as messages do; NULL as "nothing". */
+static void show_text(const char *text, char *buffer, size_t size)
+{
+	json_t *value = text != NULL ? json_string(text) : NULL;
+
+	if (value != NULL)
+		schema_show(value, buffer, size);
+	else
+		(void)snprintf(buffer, size, "nothing");
+	json_decref(value);
+}
+
+static int fail_fixed(const char *field, const char *found, const char *expected,
+		      struct error *error)
+{
+	return error_set(error, ERROR_INVALID, field,
+			 "found %s; expected %s, the value in force: a change needs a restart",
+			 found, expected);
+}
+
+static int check_same_text(const char *field, const char *old, const char *new, struct error *error)
+{
+	char found[120];
+	char expected[120];
+
+	if (old == NULL ? new == NULL : new != NULL && strcmp(old, new) == 0)
+		return 0;
+	show_text(new, found, sizeof(found));
+	show_text(old, expected, sizeof(expected));
+	return fail_fixed(field, found, expected, error);
+}
+
+static int check_same_count(const char *field, unsigned int old, unsigned int new,
+			    struct error *error)
+{
+	char found[40];
+	char expected[40];
+
+	if (old == new)
+		return 0;
+	(void)snprintf(found, sizeof(found), "the integer %u", new);
+	(void)snprintf(expected, sizeof(expected), "%u", old);
+	return fail_fixed(field, found, expected, error);
+}
+
+/* "HOST:PORT", or "[IPV6]:PORT". */
+static void write_listen(const struct config *config, char *buffer, size_t size)
+{
+	bool brackets = strchr(config->listen_host, ':') != NULL;
+
+	(void)snprintf(buffer, size, "%s%s%s:%u", brackets ? "[" : "", config->listen_host,
+		       brackets ? "]" : "", config->listen_port);
+}
+
+static int check_same_listen(const struct config *old, const struct config *new,
+			     struct error *error)
+{
+	char old_text[300];
+	char new_text[300];
+
+	write_listen(old, old_text, sizeof(old_text));
+	write_listen(new, new_text, sizeof(new_text));
+	return check_same_text("server.listen", old_text, new_text, error);
+}
+
+/* new is NULL if the pool is to go. */
+static int check_same_pool(const struct config_pool *old, const struct config_pool *new,
+			   struct error *error)
+{
+	char field[sizeof(error->field)];
+
+	if (new == NULL) {
+		(void)snprintf(field, sizeof(field), "pools.%s", old->name);
+		return error_set(error, ERROR_INVALID, field,
+				 "found no such pool; expected the one in force to stay: to remove "
+				 "or rename a pool needs a restart");
+	}
+	(void)snprintf(field, sizeof(field), "pools.%s.threads", old->name);
+	return check_same_count(field, old->threads, new->threads, error);
+}
+
+int config_reload_check(const struct config *old, const struct config *new, struct error *error)
+{
+	int result = check_same_listen(old, new, error);
+
+	if (result == 0)
+		result = check_same_count("server.max_connections", old->max_connections,
+					  new->max_connections, error);
+	if (result == 0)
+		result = check_same_text("data_dir", old->data_dir, new->data_dir, error);
+	for (size_t i = 0; result == 0 && i < old->pool_count; i++) {
+		int index = config_find_pool(new, old->pools[i].name);
+
+		result = check_same_pool(&old->pools[i], index < 0 ? NULL : &new->pools[index],
+					 error);
+	}
+	if (result < 0)
+		name_file(new->path, error);
+	return result;
+}
+
+static void release_pool(struct config_pool *pool)
+{
+	for (size_t i = 0; i < pool->label_limit_count; i++)
+		free(pool->label_limits[i].label);
+	free(pool->label_limits);
+	free(pool->name);
+}
+
 void config_free(struct config *config)
 {
 	if (config == NULL)
 		return;
 	for (size_t i = 0; i < config->pool_count; i++)
-		free(config->pools[i].name);
+		release_pool(&config->pools[i]);
 	for (size_t i = 0; i < config->task_count; i++) {
 		free(config->tasks[i].name);
 		free(config->tasks[i].root);

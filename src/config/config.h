@@ -22,23 +22,76 @@
 #define CONFIG_POOLS_MAX   32
 #define CONFIG_HOSTS_MAX   256
 #define CONFIG_THREADS_MAX 256
-#define CONFIG_WORKERS_MAX 4096 /* of all pools together */
+#define CONFIG_WORKERS_MAX 4096 /* of all pools together, each at its max_hosts */
+
+#define CONFIG_LABEL_LIMITS_MAX 16
+#define CONFIG_LABEL_MAX	63 /* bytes of a label's name */
+
+/*
+ * Default and maximum of what a job may ask for. A job that asks for more than the maximum is
+ * refused; 0 means no limit. For a task, CONFIG_UNSET stands where the file says nothing: then the
+ * pool's holds.
+ */
+#define CONFIG_UNSET (-1)
+struct config_limits {
+	int64_t timeout_ms; /* of one run, by the wall clock */
+	int64_t max_timeout_ms;
+	int64_t queue_ttl_ms; /* of waiting in the queue */
+	int64_t max_queue_ttl_ms;
+	int64_t cpu_ms; /* of one run, user and system */
+	int64_t max_cpu_ms;
+	int64_t memory_bytes; /* of one run, above what its worker held before */
+	int64_t max_memory_bytes;
+};
+
+/* When a host is replaced by a fresh one; 0: never on that account. Always after a job, never under
+ * one. */
+struct config_recycle {
+	uint64_t jobs;		     /* done by the host … */
+	unsigned int jitter_percent; /* … give or take so much, drawn for each host, so that they do
+					not all go at once */
+	int64_t age_ms;
+	int64_t idle_ms;    /* since its last job, if it has had one */
+	uint64_t rss_bytes; /* resident set after a job */
+};
+
+/* At most `running` jobs at once that bear this label with the same value. */
+struct config_label_limit {
+	char *label;
+	unsigned int running;
+};
 
 struct config_pool {
 	char *name;
-	unsigned int hosts;	/* worker processes; "cores" in the file is already resolved */
-	unsigned int threads;	/* workers of each host */
-	uint64_t queue_jobs;	/* most jobs that wait */
-	uint64_t queue_bytes;	/* most bytes of their arguments */
-	int64_t timeout_ms;	/* for jobs that ask for none; 0 = no limit */
-	int64_t max_timeout_ms; /* most that a job may ask for; 0 = no limit */
-	int64_t stop_grace_ms;	/* between asking a job to stop and the kill */
-	int64_t quarantine_ms;	/* most time that neighbours get to finish on a host that is to be
-				   killed */
-	uint64_t output_bytes;	/* kept of each of stdout and stderr: half head, half tail */
-	uint64_t result_bytes;	/* most bytes of an encoded result; more is a task_error */
+	unsigned int hosts; /* worker processes, at the start and at least; "cores" in the file is
+			       already resolved */
+	unsigned int
+		max_hosts; /* >= hosts; more than hosts: the pool grows and shrinks by itself */
+	unsigned int spare_hosts; /* so many of them are to be idle, if max_hosts allows */
+	int64_t grow_after_ms;	  /* the oldest job has waited so long: one more host */
+	int64_t shrink_after_ms;  /* a host has been idle so long: one less */
+	unsigned int threads;	  /* workers of each host */
+	uint64_t queue_jobs;	  /* most jobs that wait, delayed ones included */
+	uint64_t queue_bytes;	  /* most bytes of their arguments */
+	struct config_limits limits;
+	int64_t stop_grace_ms; /* between asking a job to stop and the kill */
+	int64_t quarantine_ms; /* most time that neighbours get to finish on a host that is to be
+				  killed */
+	uint64_t output_bytes; /* kept of each of stdout and stderr unless a job asks for less or
+				  more: half head, half tail */
+	uint64_t max_output_bytes;
+	uint64_t result_bytes;	    /* most bytes of an encoded result */
 	int64_t restart_backoff_ms; /* wait before the second restart in a row; doubles up to … */
 	int64_t restart_backoff_max_ms;
+	struct config_recycle recycle;
+	int64_t aging_ms;	       /* waiting so long counts as much as one step of priority */
+	unsigned int reserved_workers; /* kept free for jobs of at least … */
+	int reserved_priority;	       /* … this priority */
+	unsigned int max_attempts;     /* most that a job may ask for */
+	unsigned int max_crashes; /* attempts of one job that may end by a crash; then it is not
+				     tried again */
+	struct config_label_limit *label_limits;
+	size_t label_limit_count;
 };
 
 /* What the file says of one task under "tasks". A task that the file does not name has enabled =
@@ -47,10 +100,13 @@ struct config_task {
 	char *name;
 	int enabled; /* 1, 0, or -1 where the file says nothing */
 	char *root;  /* directory for the task "read"; NULL if not given; absolute, resolved */
+	struct config_limits limits; /* CONFIG_UNSET where the file says nothing */
+	unsigned int max_running;    /* at once, of this task in all pools; 0: no limit */
 };
 
 struct config {
-	char *path; /* the file it came from; NULL if there was none */
+	char *path;	 /* the file it came from; NULL if there was none */
+	uint64_t digest; /* of the file's bytes (FNV-1a, 64 bits); 0 if there was none */
 
 	char *listen_host;    /* numeric or a name; IPv6 without brackets */
 	uint16_t listen_port; /* 0: any free port */
@@ -97,6 +153,14 @@ struct config_flags {
  */
 int config_load(const struct config_flags *flags, char *const *environment,
 		struct config **ret_config, struct error *error);
+
+/*
+ * Whether new may take the place of old, which is in force, without a restart. Refused with
+ * ERROR_INVALID are another server.listen, server.max_connections or data_dir, a pool of old that
+ * is not in new (renamed or removed), and a pool with another number of threads; field is the path.
+ * Everything else may differ: pools may be new and in another order. Answers 0 or -errno.
+ */
+int config_reload_check(const struct config *old, const struct config *new, struct error *error);
 
 /* NULL is allowed. */
 void config_free(struct config *config);

@@ -31,6 +31,16 @@ static const struct setting {
 	{"TWINPOOL_SHUTDOWN_GRACE_MS", "server", "shutdown_grace_ms"},
 };
 
+/* Of a pool; behind TWINPOOL_POOL_<NAME>. */
+static const struct member {
+	const char *suffix;
+	const char *name;
+} members[] = {
+	{"_HOSTS", "hosts"},
+	{"_MAX_HOSTS", "max_hosts"},
+	{"_THREADS", "threads"},
+};
+
 /* Others look at these: config_load() itself, and the program's start. */
 static const char *const elsewhere[] = {"TWINPOOL_CONFIG", "TWINPOOL_READY_FD"};
 
@@ -104,7 +114,7 @@ static int check_value(const struct target *target, json_t *value, const char *s
 	struct schema *schema = NULL;
 	int result;
 
-	if (strcmp(target->name, "hosts") == 0 || strcmp(target->name, "threads") == 0)
+	if (config_is_count(target->name))
 		return config_check_count(value, target->name, source, error);
 	result = schema_compile(target->schema, &schema, error);
 	if (result < 0)
@@ -176,31 +186,62 @@ static int fail_pool(json_t *pools, const char *name, size_t length, const char 
 	return result;
 }
 
-/* TWINPOOL_POOL_<NAME>_HOSTS and _THREADS. *ret_known is false if the variable is neither. */
-static int set_pool(json_t *tree, const json_t *schema, const char *source, const char *text,
-		    json_t *origins, bool *ret_known, struct error *error)
+/* The length of name without the suffix; 0 if it does not end so, or is nothing else. */
+static size_t stem_length(const char *name, const char *suffix)
 {
-	const char *name = source + strlen(POOL_PREFIX);
-	const char *member = strrchr(source, '_');
-	struct target target = {.name = strcmp(member, "_HOSTS") == 0 ? "hosts" : "threads"};
-	json_t *pools = json_object_get(tree, "pools");
+	size_t length = strlen(name);
+	size_t suffix_length = strlen(suffix);
+
+	if (length <= suffix_length || strcmp(name + length - suffix_length, suffix) != 0)
+		return 0;
+	return length - suffix_length;
+}
+
+/* Counts the pools that name can mean, and makes the last of them the target. */
+static size_t match_pools(json_t *pools, const char *name, size_t length, const char *member,
+			  struct target *target)
+{
 	size_t matches = 0;
 	const char *pool;
 	json_t *object;
 
-	*ret_known =
-		member > name && (strcmp(member, "_HOSTS") == 0 || strcmp(member, "_THREADS") == 0);
-	if (!*ret_known)
-		return 0;
 	json_object_foreach (pools, pool, object) {
-		if (!names_pool(name, (size_t)(member - name), pool))
+		if (!names_pool(name, length, pool))
 			continue;
 		matches++;
-		target.object = object;
-		(void)snprintf(target.path, sizeof(target.path), "pools.%s.%s", pool, target.name);
+		target->object = object;
+		target->name = member;
+		(void)snprintf(target->path, sizeof(target->path), "pools.%s.%s", pool, member);
 	}
+	return matches;
+}
+
+/*
+ * TWINPOOL_POOL_<NAME>_ and a member. *ret_known is false if the variable is none. One that ends in
+ * _MAX_HOSTS may as well mean the hosts of a pool x_max: it must mean one thing only.
+ */
+static int set_pool(json_t *tree, const json_t *schema, const char *source, const char *text,
+		    json_t *origins, bool *ret_known, struct error *error)
+{
+	const char *name = source + strlen(POOL_PREFIX);
+	json_t *pools = json_object_get(tree, "pools");
+	struct target target = {0};
+	size_t matches = 0;
+	size_t longest = 0; /* name of a pool that was looked for */
+
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
+		size_t length = stem_length(name, members[i].suffix);
+
+		if (length == 0)
+			continue;
+		matches += match_pools(pools, name, length, members[i].name, &target);
+		longest = length > longest ? length : longest;
+	}
+	*ret_known = longest > 0;
+	if (!*ret_known)
+		return 0;
 	if (matches != 1)
-		return fail_pool(pools, name, (size_t)(member - name), source, error);
+		return fail_pool(pools, name, longest, source, error);
 	target.schema = property_schema(
 		json_object_get(property_schema(schema, "pools"), "additionalProperties"),
 		target.name);
@@ -216,10 +257,12 @@ static int fail_unknown(const char *source, struct error *error)
 		buffer_append_format(&list, "%s, ", elsewhere[i]);
 	for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++)
 		buffer_append_format(&list, "%s, ", settings[i].variable);
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+		buffer_append_format(&list, "%s%s<NAME>%s", i == 0 ? "" : ", ", POOL_PREFIX,
+				     members[i].suffix);
 	result = error_set(error, ERROR_INVALID, source,
-			   "found an unknown variable; expected one of %.*s" POOL_PREFIX
-			   "<NAME>_HOSTS, " POOL_PREFIX "<NAME>_THREADS",
-			   (int)list.length, list.data != NULL ? list.data : "");
+			   "found an unknown variable; expected one of %.*s", (int)list.length,
+			   list.data != NULL ? list.data : "");
 	buffer_release(&list);
 	return result;
 }

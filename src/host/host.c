@@ -6,6 +6,7 @@
  * between those two the job's fate is the host's.
  * 3. Nothing is freed, locked or written by the handler of a fatal signal but two words of the
  * scoreboard.
+ * 4. Between two jobs, a host of one worker has no child.
  */
 #include "host/host.h"
 
@@ -17,21 +18,27 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/children.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "host/heap.h"
+#include "host/limit.h"
 #include "host/meter.h"
+#include "host/stop_signal.h"
 #include "ipc/channel.h"
 #include "ipc/message.h"
 #include "ipc/scoreboard.h"
 #include "task/context.h"
 
 #define SIGNAL_STACK_BYTES 65536
+#define CHILDREN_END_NS	   NS_PER_S /* to end what a job has left; it takes about a millisecond */
 
 struct host {
 	const struct host_setup *setup;
@@ -57,7 +64,7 @@ struct run {
 	json_t *args;
 };
 
-/* --- who took the host down ------------------------------------------------------------------ */
+/* --- who took the host down ------------------------------------------------------------------- */
 
 static const int fatal_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGABRT, SIGTRAP, SIGSYS};
 
@@ -101,7 +108,7 @@ static int watch_for_falls(struct host *host)
 	return atexit(on_exit_called) == 0 ? 0 : -ENOMEM;
 }
 
-/* --- output ---------------------------------------------------------------------------------- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 /* On a worker that is a process, output goes where printf() goes, so that the two stay in order. */
 static int write_to_descriptor(struct tp_context *ctx, enum tp_stream stream, const void *data,
@@ -152,7 +159,7 @@ static bool output_is_pending(void)
 	return pending_out > 0 || pending_err > 0;
 }
 
-/* --- one job --------------------------------------------------------------------------------- */
+/* --- one job ---------------------------------------------------------------------------------- */
 
 static json_t *decode_args(const struct message_run *message, const char *inline_args, int fd)
 {
@@ -173,6 +180,14 @@ static json_t *decode_args(const struct message_run *message, const char *inline
 	return args;
 }
 
+static int64_t cpu_clock_ns(bool is_process)
+{
+	struct timespec now = {0};
+
+	clock_gettime(is_process ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_THREAD_CPUTIME_ID, &now);
+	return now.tv_sec * NS_PER_S + now.tv_nsec;
+}
+
 static void mark_started(const struct run *run)
 {
 	const struct worker *worker = run->worker;
@@ -180,6 +195,10 @@ static void mark_started(const struct run *run)
 		scoreboard_cell(&worker->host->scoreboard, run->message.cell);
 
 	atomic_store_explicit(&cell->worker, worker->index, memory_order_relaxed);
+	atomic_store_explicit(&cell->memory_seen, 0, memory_order_relaxed);
+	if (run->message.has_cpu_limit)
+		atomic_store_explicit(&cell->cpu_ns, cpu_clock_ns(worker->host->is_process),
+				      memory_order_relaxed);
 	atomic_store_explicit(&cell->started_ns, clock_monotonic_ns(), memory_order_relaxed);
 	atomic_store_explicit(&cell->started, run->message.seq, memory_order_release);
 }
@@ -268,10 +287,33 @@ static int answer(struct run *run, struct tp_context *ctx, struct message_done *
 	return status;
 }
 
+/* Ends what the job has started and left. Answers false if some of it still runs. */
+static bool end_children(void)
+{
+	return !children_exist() ||
+	       children_end(NULL, NULL, clock_monotonic_ns() + CHILDREN_END_NS) >= 0;
+}
+
+/*
+ * What to do if that cannot be won. By now the job has been answered for: what came of it is true,
+ * and a job that were called crashed for this might be tried again, with its fork bomb. But no job
+ * may follow it here. A SIGKILL to the group takes the host and all of them in one instant, where
+ * ending alone would leave them the time until the master acts; a job that was sent here meanwhile
+ * has not begun and goes to another host. The master ends what has left the group.
+ */
+static void leave_with_children(void)
+{
+	log_error("children_left", log_str("action", "the host ends with them"));
+	kill(0, SIGKILL);
+}
+
 static int run_job(struct run *run)
 {
 	struct worker *worker = run->worker;
 	const struct message_run *message = &run->message;
+	_Atomic int64_t *memory_seen =
+		&scoreboard_cell(&worker->host->scoreboard, message->cell)->memory_seen;
+	struct limit limit;
 	struct tp_context ctx;
 	struct message_done done = {.kind = MESSAGE_DONE,
 				    .seq = message->seq,
@@ -282,9 +324,19 @@ static int run_job(struct run *run)
 
 	context_init(&ctx, run);
 	mark_started(run);
+	if (worker->host->is_process)
+		stop_signal_begin(ctx.stop);
+	limit_begin(&limit, message->memory_limit,
+		    worker->host->is_process ? worker->meter.statm_fd : -1, memory_seen);
 	meter_begin(&worker->meter);
 	int answered = ctx.task->definition->run(&ctx, run->args);
 	meter_end(&worker->meter, &done.metering);
+	limit_end(&limit, &done.metering);
+	bool alone = true;
+	if (worker->host->is_process) {
+		stop_signal_end();
+		alone = end_children(); /* and with them what they would yet write */
+	}
 
 	done.outcome = (uint32_t)outcome_of(&ctx, answered);
 	if (worker->host->is_process)
@@ -293,6 +345,8 @@ static int run_job(struct run *run)
 	atomic_store_explicit(&scoreboard_worker(&worker->host->scoreboard, worker->index)->jobs,
 			      worker->jobs_done, memory_order_relaxed);
 	int status = answer(run, &ctx, &done);
+	if (!alone)
+		leave_with_children();
 	context_release(&ctx);
 	meter_settle(&done.metering);
 	return status;
@@ -326,7 +380,7 @@ static int serve_one(struct worker *worker)
 	return status < 0 ? status : 1;
 }
 
-/* --- the worker and the host ----------------------------------------------------------------- */
+/* --- the worker and the host ------------------------------------------------------------------ */
 
 static int worker_open(struct worker *worker)
 {
@@ -398,8 +452,10 @@ static int say_ready(const struct host *host)
 static int run_process(struct host *host)
 {
 	struct worker worker = {.host = host};
-	int status = say_ready(host);
+	int status = stop_signal_open();
 
+	if (status == 0)
+		status = say_ready(host);
 	if (status < 0)
 		return 1;
 	/* Lines leave as they are complete, so that little is lost when a job is killed. */
@@ -446,11 +502,14 @@ int host_run(const struct host_setup *setup)
 	struct host host = {.setup = setup, .is_process = threads == 1};
 	int status = scoreboard_open(setup->scoreboard_fd, threads, threads, &host.scoreboard);
 
+	if (status == 0 && prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
+		status = -errno;
 	if (status < 0) {
 		log_error("host_start_failed", log_str("error", strerrordesc_np(-status)));
 		return 1;
 	}
 	heap_meter_init();
+	heap_limit_init();
 	status = host.is_process ? run_process(&host) : run_threads(&host);
 	scoreboard_close(&host.scoreboard);
 	return status;

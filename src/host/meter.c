@@ -1,12 +1,12 @@
 #include "host/meter.h"
 
 #include <fcntl.h>
-#include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/proc.h"
 #include "host/heap.h"
 
 /* A run that held more than this on the heap, or grew the resident set by it, is worth a purge of
@@ -64,20 +64,6 @@ static int64_t elapsed_ns(const struct timeval *from, const struct timeval *to)
 	return ns > 0 ? ns : 0;
 }
 
-/* Resident set of the process from the second number of statm, in pages. */
-static int64_t read_rss(int statm_fd)
-{
-	char text[128];
-	char *end;
-	ssize_t length = pread(statm_fd, text, sizeof(text) - 1, 0);
-
-	if (length <= 0)
-		return METERING_UNKNOWN;
-	text[length] = '\0';
-	strtol(text, &end, 10);
-	return strtol(end, NULL, 10) * sysconf(_SC_PAGESIZE);
-}
-
 static void read_memory(const struct meter *meter, const struct rusage *after,
 			struct metering *metering)
 {
@@ -94,7 +80,7 @@ static void read_memory(const struct meter *meter, const struct rusage *after,
 		metering->peak_bytes = metering->heap_peak_bytes;
 	}
 	if (meter->statm_fd >= 0)
-		metering->host_rss_bytes = read_rss(meter->statm_fd);
+		metering->host_rss_bytes = proc_rss_bytes_of(meter->statm_fd);
 }
 
 void meter_end(struct meter *meter, struct metering *ret_metering)

@@ -28,6 +28,7 @@ enum MHD_Result batches_submit(struct request *request)
 			  log_uint("jobs", batch->count), log_str("task", batch->task),
 			  log_str("pool", batch->pool));
 	}
+	request->wait.cancels = batch->count > 0 && batch->jobs[0]->cancel_on_disconnect;
 	return wait_for_batch(request, batch, wait_ns, MHD_HTTP_ACCEPTED);
 }
 

@@ -17,9 +17,8 @@
 #include "server/server.h"
 
 struct http {
-	struct server *server;	     /* borrowed */
-	const struct config *config; /* borrowed */
-	struct loop *loop;	     /* borrowed */
+	struct server *server; /* borrowed; its configuration may be another one at each turn */
+	struct loop *loop;     /* borrowed */
 	struct MHD_Daemon *daemon;
 	int listen_fd; /* -1 once quiesced */
 	char url[96];

@@ -167,7 +167,7 @@ static void ready(struct loop_source *source, uint32_t events)
 
 static struct MHD_Daemon *start_daemon(struct http *http)
 {
-	const struct config *config = http->config;
+	const struct config *config = server_config(http->server);
 	/* Whole seconds are all that it knows. */
 	unsigned int idle_s = (unsigned int)((config->idle_timeout_ms + 999) / 1000);
 
@@ -189,7 +189,6 @@ static struct http *http_new(struct server *server)
 	if (!http)
 		return NULL;
 	http->server = server;
-	http->config = server_config(server);
 	http->loop = server_loop(server);
 	http->listen_fd = -1;
 	http->source.fd = -1;
@@ -201,6 +200,7 @@ static struct http *http_new(struct server *server)
 
 int http_start(struct server *server, struct http **ret_http, struct error *error)
 {
+	const struct config *config = server_config(server);
 	struct http *http = http_new(server);
 	int result;
 
@@ -208,8 +208,8 @@ int http_start(struct server *server, struct http **ret_http, struct error *erro
 		(void)error_set(error, ERROR_INTERNAL, "server.listen", "not enough memory");
 		return -ENOMEM;
 	}
-	result = listen_open(http->config->listen_host, http->config->listen_port, &http->listen_fd,
-			     http->url, sizeof(http->url), error);
+	result = listen_open(config->listen_host, config->listen_port, &http->listen_fd, http->url,
+			     sizeof(http->url), error);
 	if (result < 0)
 		goto fail;
 	MHD_set_panic_func(panic, NULL);

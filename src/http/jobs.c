@@ -20,22 +20,20 @@
 bool jobs_read_submission(struct request *request, bool is_batch, struct submission *ret_submission,
 			  int64_t *ret_wait_ns, enum MHD_Result *ret_answer)
 {
-	struct http *http = request->http;
+	const struct config *config = server_config(request->http->server);
 	struct error error;
 	unsigned int status;
 
-	if (server_is_stopping(http->server) || http->quiesced) {
-		(void)error_set(&error, ERROR_UNAVAILABLE, NULL, "the service is shutting down");
+	if (request_check_open(request, &error) < 0)
 		goto fail;
-	}
-	status = request_check_body(request, &error);
+	status = request_check_body(request, "{\"task\": \"echo\"}", &error);
 	if (status == MHD_HTTP_UNSUPPORTED_MEDIA_TYPE) {
 		*ret_answer = reply_problem(request, status, NULL, error.message);
 		return false;
 	}
 	if (status != 0)
 		goto fail;
-	if (wait_read(request, http->config->default_wait_ms, ret_wait_ns, &error) < 0)
+	if (wait_read(request, config->default_wait_ms, ret_wait_ns, &error) < 0)
 		goto fail;
 	if (submission_parse(request->body.data, request->body.length, is_batch, ret_submission,
 			     &error) < 0)
@@ -68,6 +66,7 @@ enum MHD_Result jobs_submit(struct request *request)
 			  log_str("job", id_format(&job->by_id.id, id)), log_str("task", job->task),
 			  log_str("pool", job->pool));
 	}
+	request->wait.cancels = job->cancel_on_disconnect;
 	return wait_for_job(request, job, wait_ns, MHD_HTTP_ACCEPTED);
 }
 
@@ -154,13 +153,6 @@ static int refuse_name(struct error *error, const char *field, const char *found
 			 found, (int)known->length, known->data ? known->data : "");
 }
 
-static void append_name(struct buffer *names, const char *name)
-{
-	if (names->length > 0)
-		buffer_append_text(names, ", ");
-	buffer_append_text(names, name);
-}
-
 static int read_state(const char *text, struct job_filter *filter, struct error *error)
 {
 	struct buffer names = {0};
@@ -173,7 +165,7 @@ static int read_state(const char *text, struct job_filter *filter, struct error 
 		return 0;
 	}
 	for (int i = 0; i < JOB_STATES; i++)
-		append_name(&names, job_state_name((enum job_state)i));
+		render_name(&names, job_state_name((enum job_state)i));
 	int result = refuse_name(error, "?state", text, &names);
 	buffer_release(&names);
 	return result;
@@ -188,8 +180,7 @@ static int read_pool(const struct config *config, const char *text, struct job_f
 		filter->pool = text;
 		return 0;
 	}
-	for (size_t i = 0; i < config->pool_count; i++)
-		append_name(&names, config->pools[i].name);
+	pools_append_names(config, &names);
 	int result = refuse_name(error, "?pool", text, &names);
 	buffer_release(&names);
 	return result;
@@ -205,7 +196,7 @@ static int read_task(const struct registry *registry, const char *text, struct j
 		return 0;
 	}
 	for (size_t i = 0; i < registry->count; i++)
-		append_name(&names, registry->tasks[i].definition->name);
+		render_name(&names, registry->tasks[i].definition->name);
 	int result = refuse_name(error, "?task", text, &names);
 	buffer_release(&names);
 	return result;
@@ -243,7 +234,8 @@ static int read_filter(const struct request *request, struct job_filter *filter,
 	int result = read_state(request->query[QUERY_STATE], filter, error);
 
 	if (result == 0)
-		result = read_pool(http->config, request->query[QUERY_POOL], filter, error);
+		result = read_pool(server_config(http->server), request->query[QUERY_POOL], filter,
+				   error);
 	if (result == 0)
 		result = read_task(server_registry(http->server), request->query[QUERY_TASK],
 				   filter, error);

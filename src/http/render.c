@@ -22,6 +22,13 @@ void render_time(struct json_writer *writer, const char *key, int64_t realtime_n
 	json_write_string(writer, key, realtime_ns > 0 ? clock_rfc3339(realtime_ns, text) : NULL);
 }
 
+void render_name(struct buffer *names, const char *name)
+{
+	if (names->length > 0)
+		buffer_append_text(names, ", ");
+	buffer_append_text(names, name);
+}
+
 void render_id(struct json_writer *writer, const char *key, const struct id *id)
 {
 	char text[ID_TEXT_SIZE];

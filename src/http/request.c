@@ -110,7 +110,7 @@ static enum MHD_Result answer_too_large(struct request *request)
 	request->close = true;
 	request_set_complete(request);
 	(void)error_set(&error, ERROR_TOO_LARGE, NULL, "the body is larger than %llu bytes",
-			(unsigned long long)request->http->config->max_body_bytes);
+			(unsigned long long)server_config(request->http->server)->max_body_bytes);
 	return reply_error(request, &error, 0);
 }
 
@@ -118,7 +118,7 @@ static enum MHD_Result begin(struct request *request)
 {
 	uint64_t length = content_length(request);
 
-	if (length > request->http->config->max_body_bytes)
+	if (length > server_config(request->http->server)->max_body_bytes)
 		return answer_too_large(request);
 	if (request->keeps_body && length > 0)
 		(void)buffer_reserve(&request->body,
@@ -130,7 +130,7 @@ static enum MHD_Result begin(struct request *request)
 
 static enum MHD_Result take_body(struct request *request, const char *data, size_t length)
 {
-	uint64_t cap = request->http->config->max_body_bytes;
+	uint64_t cap = server_config(request->http->server)->max_body_bytes;
 
 	request->body_bytes += length;
 	if (request->body_bytes > cap) {
@@ -230,7 +230,17 @@ static bool is_json(const char *content_type)
 	return false;
 }
 
-unsigned int request_check_body(const struct request *request, struct error *error)
+int request_check_open(const struct request *request, struct error *error)
+{
+	const struct http *http = request->http;
+
+	if (!server_is_stopping(http->server) && !http->quiesced)
+		return 0;
+	return error_set(error, ERROR_UNAVAILABLE, NULL, "the service is shutting down");
+}
+
+unsigned int request_check_body(const struct request *request, const char *example,
+				struct error *error)
 {
 	const char *content_type = header(request, MHD_HTTP_HEADER_CONTENT_TYPE);
 
@@ -242,8 +252,7 @@ unsigned int request_check_body(const struct request *request, struct error *err
 	}
 	if (request->body.length == 0) {
 		(void)error_set(error, ERROR_SYNTAX, NULL,
-				"the body is empty; expected a JSON object such as "
-				"{\"task\": \"echo\"}");
+				"the body is empty; expected a JSON object such as %s", example);
 		return MHD_HTTP_BAD_REQUEST;
 	}
 	return 0;

@@ -31,7 +31,7 @@ struct request {
 	struct MHD_Connection *connection;
 	const char *method; /* libmicrohttpd's, as path: valid until the request is completed */
 	const char *path;   /* decoded */
-	const char *target; /* what stands for {id} in path; NULL if the route has none */
+	const char *target; /* what stands for {id} or {name} in path; NULL if the route has none */
 	const char *query[QUERY_NAMES]; /* decoded; NULL if not given; "" if without a value */
 	char id[REQUEST_ID_MAX + 1];
 	int64_t started_ns;
@@ -53,8 +53,12 @@ struct request {
 bool request_target(const struct request *request, struct id *ret_id);
 
 /* Whether there is a body, of a type that is taken as JSON: 0, or the status of the problem (400,
- * 415) with error->message. */
-unsigned int request_check_body(const struct request *request, struct error *error);
+ * 415) with error->message. example: of what was expected. */
+unsigned int request_check_body(const struct request *request, const char *example,
+				struct error *error);
+
+/* 0, or ERROR_UNAVAILABLE once the service is shutting down. */
+int request_check_open(const struct request *request, struct error *error);
 
 /* Reads the query into request->query. 0, or ERROR_INVALID for a name outside of allowed (a mask
  * of 1 << enum query_name) or one that is there twice. */

@@ -30,6 +30,12 @@ void batches_write(const struct batch *batch, struct json_writer *writer);
 enum MHD_Result tasks_list(struct request *request);
 
 enum MHD_Result pools_list(struct request *request);
+enum MHD_Result pools_get(struct request *request);
+enum MHD_Result pools_patch(struct request *request);
+/* "process, thread" */
+void pools_append_names(const struct config *config, struct buffer *names);
+/* What GET /pools and GET /stats both say of a pool's size. */
+void pools_write_size(const struct pool_snapshot *pool, struct json_writer *writer);
 void pools_write_restarts(const struct pool_snapshot *pool, struct json_writer *writer);
 void pools_write_workers(const struct pool_snapshot *pool, struct json_writer *writer);
 
@@ -44,6 +50,8 @@ enum MHD_Result openapi_get(struct request *request);
 void render_number(struct json_writer *writer, const char *key, double value);
 /* A date; realtime_ns <= 0: null. */
 void render_time(struct json_writer *writer, const char *key, int64_t realtime_ns);
+/* Appends to a list with commas, for people. */
+void render_name(struct buffer *names, const char *name);
 void render_id(struct json_writer *writer, const char *key, const struct id *id);
 
 #endif

@@ -1,6 +1,6 @@
 /*
  * Routing: a short table, searched in order, the busiest first. A pattern is a path, or a path
- * whose last segment is {id}, which stands for one non-empty segment.
+ * whose last segment is a name in braces, which stands for one non-empty segment.
  */
 #include "http/route.h"
 
@@ -10,7 +10,6 @@
 #include "http/reply.h"
 #include "http/resources.h"
 
-#define PLACEHOLDER "{id}"
 #define QUERY(name) (1u << QUERY_##name)
 
 struct route {
@@ -30,6 +29,8 @@ static const struct route routes[] = {
 	{METHOD_GET, "/batches/{id}", QUERY(WAIT), batches_get},
 	{METHOD_GET, "/tasks", 0, tasks_list},
 	{METHOD_GET, "/pools", 0, pools_list},
+	{METHOD_GET, "/pools/{name}", 0, pools_get},
+	{METHOD_PATCH, "/pools/{name}", 0, pools_patch},
 	{METHOD_GET, "/stats", 0, stats_get},
 	{METHOD_GET, "/healthz", 0, health_get},
 	{METHOD_GET, "/readyz", 0, health_ready},
@@ -39,8 +40,8 @@ static const struct route routes[] = {
 #define ROUTES (sizeof(routes) / sizeof(routes[0]))
 
 static const char *const method_names[] = {
-	[METHOD_GET] = "GET",	    [METHOD_HEAD] = "HEAD",	  [METHOD_POST] = "POST",
-	[METHOD_DELETE] = "DELETE", [METHOD_OPTIONS] = "OPTIONS",
+	[METHOD_GET] = "GET",	  [METHOD_HEAD] = "HEAD",     [METHOD_POST] = "POST",
+	[METHOD_PATCH] = "PATCH", [METHOD_DELETE] = "DELETE", [METHOD_OPTIONS] = "OPTIONS",
 };
 
 static enum method method_parse(const char *name)
@@ -54,7 +55,7 @@ static enum method method_parse(const char *name)
 /* *ret_target is what stands for the placeholder, NULL if there is none. */
 static bool path_matches(const char *pattern, const char *path, const char **ret_target)
 {
-	const char *placeholder = strstr(pattern, PLACEHOLDER);
+	const char *placeholder = strchr(pattern, '{');
 
 	*ret_target = NULL;
 	if (!placeholder)
@@ -113,7 +114,8 @@ bool route_wants_body(const struct request *request)
 {
 	enum method method = method_parse(request->method);
 
-	return method == METHOD_POST && match_route(request->path, method).route;
+	return (method == METHOD_POST || method == METHOD_PATCH) &&
+	       match_route(request->path, method).route;
 }
 
 enum MHD_Result route_dispatch(struct request *request)

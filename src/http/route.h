@@ -12,7 +12,15 @@
 
 #include "http/request.h"
 
-enum method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_DELETE, METHOD_OPTIONS, METHOD_OTHER };
+enum method {
+	METHOD_GET,
+	METHOD_HEAD,
+	METHOD_POST,
+	METHOD_PATCH,
+	METHOD_DELETE,
+	METHOD_OPTIONS,
+	METHOD_OTHER
+};
 
 /* Whether the body of the request will be used; by its method and path alone. */
 bool route_wants_body(const struct request *request);

@@ -72,7 +72,7 @@ static void write_latency(struct json_writer *writer, const char *key,
 static void write_workers(const struct pool_snapshot *pool, struct json_writer *writer)
 {
 	json_write_begin_object(writer, "workers");
-	json_write_uint(writer, "total", (uint64_t)pool->config->hosts * pool->config->threads);
+	json_write_uint(writer, "total", pool->worker_count);
 	json_write_uint(writer, "busy", pool->workers_busy);
 	json_write_uint(writer, "idle", pool->workers_idle);
 	json_write_uint(writer, "down", pool->workers_down);
@@ -109,12 +109,13 @@ static void write_rates(const struct pool_snapshot *pool, struct json_writer *wr
 static void write_pool(const struct pool_snapshot *pool, struct json_writer *writer)
 {
 	json_write_begin_object(writer, pool->config->name);
-	json_write_uint(writer, "hosts", pool->config->hosts);
-	json_write_uint(writer, "threads", pool->config->threads);
+	pools_write_size(pool, writer);
 	write_workers(pool, writer);
 	write_queue(pool, writer);
+	json_write_uint(writer, "scheduled", pool->scheduled);
 	json_write_uint(writer, "submitted", pool->submitted);
 	json_write_uint(writer, "rejected", pool->rejected);
+	json_write_uint(writer, "retries", pool->retries);
 	write_ended(pool, writer);
 	pools_write_restarts(pool, writer);
 	write_rates(pool, writer);

@@ -18,6 +18,7 @@
 #include <strings.h>
 #include <sys/epoll.h>
 
+#include "base/log.h"
 #include "http/daemon.h"
 #include "http/reply.h"
 #include "http/request.h"
@@ -80,7 +81,7 @@ static bool parse_prefer(const char *text, double *ret_seconds)
 
 static int64_t cap_wait(const struct request *request, double seconds)
 {
-	int64_t max_ms = request->http->config->max_wait_ms;
+	int64_t max_ms = server_config(request->http->server)->max_wait_ms;
 
 	if (seconds * 1e3 >= (double)max_ms)
 		return max_ms * NS_PER_MS;
@@ -121,14 +122,25 @@ static struct request *request_of(struct wait *wait)
 	return container_of(wait, struct request, wait);
 }
 
+/* Looking a job up brings what is known of it up to date. Of a queued one that is its place, which
+ * costs a walk along the queue: only who asks for the job gets that, not who submits one. */
+static void refresh(struct wait *wait)
+{
+	struct job *job = wait->job;
+
+	if (job->state == JOB_QUEUED && wait->pending_status != MHD_HTTP_OK)
+		job->queue_position = 0;
+	else
+		(void)server_find_job(request_of(wait)->http->server, &job->by_id.id);
+}
+
 static void render(struct wait *wait, bool ended)
 {
 	struct json_writer writer = {.buffer = &wait->answer};
 
 	wait->status = ended ? MHD_HTTP_OK : wait->pending_status;
-	/* Looking it up brings what is known of a running job up to date. */
 	if (wait->job && !ended)
-		(void)server_find_job(request_of(wait)->http->server, &wait->job->by_id.id);
+		refresh(wait);
 	if (wait->job)
 		job_write_json(wait->job, clock_monotonic_ns(), &writer, NULL);
 	else
@@ -170,14 +182,46 @@ static void wake(struct waiter *waiter, bool ended)
 	go_on(container_of(waiter, struct wait, waiter), ended);
 }
 
+/* The end of the last job wakes the waiter, and with it the wait is over. */
+static void cancel_jobs(struct wait *wait)
+{
+	struct server *server = request_of(wait)->http->server;
+	struct batch *batch = wait->batch;
+
+	log_debug("client_gone", log_str("request_id", request_of(wait)->id),
+		  log_str("cancels", wait->location));
+	if (!batch) {
+		(void)server_cancel(server, wait->job);
+		return;
+	}
+	for (size_t i = 0; wait->active && i < batch->count; i++)
+		(void)server_cancel(server, batch->jobs[i]);
+}
+
 static void hung_up(struct loop_source *source, uint32_t events)
 {
 	struct wait *wait = container_of(source, struct wait, hangup);
 
 	(void)events;
 	request_of(wait)->close = true;
+	if (wait->cancels)
+		cancel_jobs(wait);
+	if (!wait->active)
+		return;
 	waiter_cancel(&wait->waiter);
 	go_on(wait, false);
+}
+
+/* One that cannot be watched is found out at its deadline. */
+static void watch(struct http *http, struct wait *wait)
+{
+	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
+		request_of(wait)->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
+
+	list_remove(&wait->node);
+	list_append(&http->watched, &wait->node);
+	if (info)
+		(void)loop_add(http->loop, &wait->hangup, info->connect_fd, EPOLLRDHUP, hung_up);
 }
 
 /* --- suspending ------------------------------------------------------------------------------- */
@@ -207,6 +251,8 @@ static enum MHD_Result answer_or_suspend(struct request *request, bool ended, in
 	list_append(&http->waiting, &wait->node);
 	http->requests_waiting++;
 	MHD_suspend_connection(request->connection);
+	if (wait->cancels)
+		watch(http, wait);
 	return MHD_YES;
 }
 
@@ -237,18 +283,6 @@ enum MHD_Result wait_for_batch(struct request *request, struct batch *batch, int
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */
-
-/* One that cannot be watched is found out at its deadline. */
-static void watch(struct http *http, struct wait *wait)
-{
-	const union MHD_ConnectionInfo *info = MHD_get_connection_info(
-		request_of(wait)->connection, MHD_CONNECTION_INFO_CONNECTION_FD);
-
-	list_remove(&wait->node);
-	list_append(&http->watched, &wait->node);
-	if (info)
-		(void)loop_add(http->loop, &wait->hangup, info->connect_fd, EPOLLRDHUP, hung_up);
-}
 
 int64_t wait_watch_due(struct http *http, int64_t now_ns)
 {

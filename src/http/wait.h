@@ -9,7 +9,9 @@
  * A client that hangs up is noticed by its connection's descriptor, which is watched once the
  * request has waited for WAIT_WATCH_AFTER_NS: most waits are shorter, and do not pay for it. The
  * end of what the client sends is taken as hanging up. It gets the answer as of then, so one that
- * only closed its sending half is not cut off, and its place is free again; the job goes on.
+ * only closed its sending half is not cut off, and its place is free again. The job goes on, unless
+ * it is one with cancel_on_disconnect: such a request is watched from the start, and hanging up
+ * cancels what it waits for.
  *
  * Event loop only.
  */
@@ -33,8 +35,9 @@ struct http;
 struct request;
 
 struct wait {
-	bool active; /* suspended */
-	bool woken;  /* resumed; answer and status are set */
+	bool active;  /* suspended */
+	bool woken;   /* resumed; answer and status are set */
+	bool cancels; /* a client that hangs up cancels what is waited for */
 	struct waiter waiter;
 	struct loop_source hangup;
 	struct list node; /* of http->waiting or http->watched */

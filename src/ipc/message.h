@@ -3,8 +3,8 @@
  *
  *	server → host    RUN
  *	host → server    READY, OUTPUT, DONE
- *	server → master  HOST_START
- *	master → server  HOST_UP, HOST_DOWN, SHUTDOWN
+ *	server → master  HOST_START, RELOADED
+ *	master → server  HOST_UP, HOST_DOWN, SHUTDOWN, RELOAD
  *
  * A message is a fixed struct, whose first word is its kind, with bytes behind it. Both ends are
  * the same binary on the same machine, so there is no byte order and no version. What a host sends
@@ -16,17 +16,24 @@
 #ifndef IPC_MESSAGE_H
 #define IPC_MESSAGE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/resource.h>
 
+#include "config/config.h"
 #include "job/metering.h"
 
 #define MESSAGE_INLINE_MAX                                                                         \
 	32768 /* so that several fit a socket buffer of 212992 bytes, the kernel's default */
 #define MESSAGE_SIZE_MAX  (MESSAGE_INLINE_MAX + 4096)
 #define MESSAGE_ERROR_MAX 1024
+
+/* Sent to a host of one worker when its job is asked to stop, by pidfd. The host passes it on as
+ * SIGTERM to the processes that the job has started, and a system call that the task waits in is
+ * interrupted. Does nothing if no job was asked to stop, so one that comes late hurts nobody. */
+#define MESSAGE_STOP_SIGNAL SIGRTMIN
 
 enum message_kind {
 	MESSAGE_RUN = 1,
@@ -36,7 +43,9 @@ enum message_kind {
 	MESSAGE_HOST_START,
 	MESSAGE_HOST_UP,
 	MESSAGE_HOST_DOWN,
-	MESSAGE_SHUTDOWN
+	MESSAGE_SHUTDOWN,
+	MESSAGE_RELOAD,
+	MESSAGE_RELOADED
 };
 
 /* Run this job. Behind it: the arguments, inline or as a memory file. */
@@ -47,9 +56,10 @@ struct message_run {
 	uint32_t task_index;
 	uint32_t attempt;
 	uint32_t cell;
-	uint32_t reserved;
-	int64_t deadline_ns;   /* monotonic; 0 = none */
-	uint64_t result_limit; /* bytes */
+	uint32_t has_cpu_limit; /* 1: cell.cpu_ns is wanted */
+	int64_t deadline_ns;	/* monotonic; 0 = none */
+	int64_t memory_limit;	/* bytes above what the worker holds at the start; 0 = none */
+	uint64_t result_limit;	/* bytes */
 	uint64_t args_length;
 };
 
@@ -90,10 +100,11 @@ struct message_done {
 /* Fork this host. Answered by HOST_UP, or by HOST_DOWN with a failure. */
 struct message_host_start {
 	uint32_t kind;
-	uint32_t pool_index;
+	uint32_t pool_index; /* the server's; the master only gives it back */
 	uint32_t slot;
 	uint32_t threads;
 	uint64_t generation;
+	char pool[CONFIG_NAME_MAX + 1]; /* by which the master finds its configuration */
 };
 
 /* Descriptors: channel, pidfd, scoreboard, read end of stdout, of stderr. */
@@ -130,6 +141,17 @@ struct message_host_down {
 struct message_shutdown {
 	uint32_t kind;
 	uint32_t count; /* how many such requests there were, from 1 */
+};
+
+/*
+ * RELOAD: the master has read and checked a new configuration; the server is to read the same.
+ * RELOADED: whether it has, and applied it; only then the master forks by it. Each side reads the
+ * file, so the digest tells whether they read the same.
+ */
+struct message_reload {
+	uint32_t kind;
+	uint32_t accepted; /* RELOADED: 1 or 0 */
+	uint64_t digest;   /* struct config's */
 };
 
 /* The kind of a message, 0 if it is too short to have one. */

@@ -28,7 +28,11 @@ struct scoreboard_cell {
 	_Atomic uint32_t worker;    /* host: who runs it */
 	_Atomic uint64_t started;   /* host: seq of the job once its run has begun */
 	_Atomic int64_t started_ns; /* host: when, monotonic; written before `started` */
-	char padding[40];	    /* a cache line a cell */
+	_Atomic int64_t cpu_ns; /* host: what the worker's CPU clock showed then, if the job has a
+				   CPU limit; written before `started` */
+	_Atomic int64_t memory_seen; /* host: bytes that the job would have held when its memory
+					limit refused it more; 0 before */
+	char padding[24];	     /* a cache line a cell */
 };
 
 struct scoreboard_worker {

@@ -15,40 +15,61 @@
 /* What becomes of a job in a state (row) when an event (column) happens; NO: it cannot happen. */
 static const int8_t transitions[JOB_STATES][JOB_EVENTS] = {
 	/* clang-format off */
-	/*                   START        REQUEUE     STOP          SUCCEED        FAIL        TIME_OUT       CANCEL         CRASH */
-	[JOB_QUEUED]    = {JOB_RUNNING,   NO,         NO,           NO,            NO,         NO,            JOB_CANCELLED, NO},
-	[JOB_RUNNING]   = {NO,            JOB_QUEUED, JOB_STOPPING, JOB_SUCCEEDED, JOB_FAILED, NO,            NO,            JOB_CRASHED},
-	[JOB_STOPPING]  = {NO,            NO,         NO,           JOB_SUCCEEDED, JOB_FAILED, JOB_TIMED_OUT, JOB_CANCELLED, JOB_CRASHED},
-	[JOB_SUCCEEDED] = {NO, NO, NO, NO, NO, NO, NO, NO},
-	[JOB_FAILED]    = {NO, NO, NO, NO, NO, NO, NO, NO},
-	[JOB_TIMED_OUT] = {NO, NO, NO, NO, NO, NO, NO, NO},
-	[JOB_CANCELLED] = {NO, NO, NO, NO, NO, NO, NO, NO},
-	[JOB_CRASHED]   = {NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_SCHEDULED] = {[JOB_EVENT_DUE] = JOB_QUEUED, [JOB_EVENT_CANCEL] = JOB_CANCELLED,
+		[JOB_EVENT_START] = NO, [JOB_EVENT_REQUEUE] = NO, [JOB_EVENT_STOP] = NO, [JOB_EVENT_RETRY] = NO,
+		[JOB_EVENT_SUCCEED] = NO, [JOB_EVENT_FAIL] = NO, [JOB_EVENT_TIME_OUT] = NO, [JOB_EVENT_CRASH] = NO,
+		[JOB_EVENT_EXPIRE] = NO},
+	[JOB_QUEUED] = {[JOB_EVENT_START] = JOB_RUNNING, [JOB_EVENT_CANCEL] = JOB_CANCELLED,
+		[JOB_EVENT_EXPIRE] = JOB_EXPIRED, [JOB_EVENT_FAIL] = NO,
+		[JOB_EVENT_DUE] = NO, [JOB_EVENT_REQUEUE] = NO, [JOB_EVENT_STOP] = NO, [JOB_EVENT_RETRY] = NO,
+		[JOB_EVENT_SUCCEED] = NO, [JOB_EVENT_TIME_OUT] = NO, [JOB_EVENT_CRASH] = NO},
+	[JOB_RUNNING] = {[JOB_EVENT_REQUEUE] = JOB_QUEUED, [JOB_EVENT_STOP] = JOB_STOPPING,
+		[JOB_EVENT_RETRY] = JOB_SCHEDULED, [JOB_EVENT_SUCCEED] = JOB_SUCCEEDED, [JOB_EVENT_FAIL] = JOB_FAILED,
+		[JOB_EVENT_CRASH] = JOB_CRASHED,
+		[JOB_EVENT_DUE] = NO, [JOB_EVENT_START] = NO, [JOB_EVENT_TIME_OUT] = NO, [JOB_EVENT_CANCEL] = NO,
+		[JOB_EVENT_EXPIRE] = NO},
+	[JOB_STOPPING] = {[JOB_EVENT_RETRY] = JOB_SCHEDULED, [JOB_EVENT_SUCCEED] = JOB_SUCCEEDED,
+		[JOB_EVENT_FAIL] = JOB_FAILED, [JOB_EVENT_TIME_OUT] = JOB_TIMED_OUT, [JOB_EVENT_CANCEL] = JOB_CANCELLED,
+		[JOB_EVENT_CRASH] = JOB_CRASHED,
+		[JOB_EVENT_DUE] = NO, [JOB_EVENT_START] = NO, [JOB_EVENT_REQUEUE] = NO, [JOB_EVENT_STOP] = NO,
+		[JOB_EVENT_EXPIRE] = NO},
+	[JOB_SUCCEEDED] = {NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_FAILED]    = {NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_TIMED_OUT] = {NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_CANCELLED] = {NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_CRASHED]   = {NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO},
+	[JOB_EXPIRED]   = {NO, NO, NO, NO, NO, NO, NO, NO, NO, NO, NO},
 	/* clang-format on */
 };
 
 static const char *const state_names[JOB_STATES] = {
-	[JOB_QUEUED] = "queued",       [JOB_RUNNING] = "running", [JOB_STOPPING] = "stopping",
-	[JOB_SUCCEEDED] = "succeeded", [JOB_FAILED] = "failed",	  [JOB_TIMED_OUT] = "timed_out",
-	[JOB_CANCELLED] = "cancelled", [JOB_CRASHED] = "crashed",
+	[JOB_SCHEDULED] = "scheduled", [JOB_QUEUED] = "queued",	      [JOB_RUNNING] = "running",
+	[JOB_STOPPING] = "stopping",   [JOB_SUCCEEDED] = "succeeded", [JOB_FAILED] = "failed",
+	[JOB_TIMED_OUT] = "timed_out", [JOB_CANCELLED] = "cancelled", [JOB_CRASHED] = "crashed",
+	[JOB_EXPIRED] = "expired",
 };
 
 static const char *const event_names[JOB_EVENTS] = {
-	[JOB_EVENT_START] = "start",   [JOB_EVENT_REQUEUE] = "requeue",
-	[JOB_EVENT_STOP] = "stop",     [JOB_EVENT_SUCCEED] = "succeed",
-	[JOB_EVENT_FAIL] = "fail",     [JOB_EVENT_TIME_OUT] = "time_out",
-	[JOB_EVENT_CANCEL] = "cancel", [JOB_EVENT_CRASH] = "crash",
+	[JOB_EVENT_DUE] = "due",	 [JOB_EVENT_START] = "start",
+	[JOB_EVENT_REQUEUE] = "requeue", [JOB_EVENT_STOP] = "stop",
+	[JOB_EVENT_RETRY] = "retry",	 [JOB_EVENT_SUCCEED] = "succeed",
+	[JOB_EVENT_FAIL] = "fail",	 [JOB_EVENT_TIME_OUT] = "time_out",
+	[JOB_EVENT_CANCEL] = "cancel",	 [JOB_EVENT_CRASH] = "crash",
+	[JOB_EVENT_EXPIRE] = "expire",
 };
 
-static const char *const cause_names[] = {
+static const char *const cause_names[JOB_CAUSES] = {
 	[CAUSE_NONE] = "none",
 	[CAUSE_TASK_ERROR] = "task_error",
 	[CAUSE_WALL_LIMIT] = "wall_limit",
+	[CAUSE_CPU_LIMIT] = "cpu_limit",
+	[CAUSE_MEMORY_LIMIT] = "memory_limit",
 	[CAUSE_OUTPUT_LIMIT] = "output_limit",
 	[CAUSE_SIGNAL] = "signal",
 	[CAUSE_EXIT_STATUS] = "exit_status",
 	[CAUSE_HOST_LOST] = "host_lost",
 	[CAUSE_CANCELLED] = "cancelled",
+	[CAUSE_QUEUE_TTL] = "queue_ttl",
 };
 
 struct job *job_new(void)
@@ -59,6 +80,8 @@ struct job *job_new(void)
 		return NULL;
 	list_init(&job->in_order);
 	list_init(&job->in_queue);
+	list_init(&job->waiting);
+	list_init(&job->in_called);
 	list_init(&job->ended);
 	list_init(&job->waiters);
 	heap_node_init(&job->deadline);
@@ -73,6 +96,10 @@ void job_free(struct job *job)
 		return;
 	output_release(&job->stdout_output);
 	output_release(&job->stderr_output);
+	for (uint32_t i = 0; i < job->previous_count; i++)
+		free(job->previous[i].error.message);
+	free(job->previous);
+	free(job->caps);
 	free(job->args);
 	free(job->labels);
 	free(job->result);
@@ -126,6 +153,51 @@ const char *job_cause_name(enum job_cause cause)
 	return cause_names[cause];
 }
 
+bool job_cause_parse(const char *name, enum job_cause *ret_cause)
+{
+	for (int i = 0; i < JOB_CAUSES; i++) {
+		if (strcmp(name, cause_names[i]) == 0) {
+			*ret_cause = (enum job_cause)i;
+			return true;
+		}
+	}
+	return false;
+}
+
+int job_keep_attempt(struct job *job, enum job_state state)
+{
+	size_t size = (job->previous_count + 1) * sizeof(*job->previous);
+	struct job_attempt *previous = realloc(job->previous, size);
+
+	if (!previous)
+		return -ENOMEM;
+	job->previous = previous;
+	previous[job->previous_count++] = (struct job_attempt){
+		.state = state,
+		.error = job->error,
+		.metering = job->metering,
+		.worker = job->worker,
+		.queued_ns = job->queued_ns,
+		.dispatched_ns = job->dispatched_ns,
+		.finished_ns = job->finished_ns,
+	};
+	job->error = (struct job_error){.exit_status = -1};
+	metering_init(&job->metering);
+	job->worker = (struct job_worker){0};
+	job->stop_reason = STOP_NONE;
+	job->queued_ns = 0;
+	job->dispatched_ns = 0;
+	job->stop_asked_ns = 0;
+	job->cpu_seen_ns = 0;
+	job->finished_ns = 0;
+	free(job->result);
+	job->result = NULL;
+	job->result_length = 0;
+	output_release(&job->stdout_output);
+	output_release(&job->stderr_output);
+	return 0;
+}
+
 void job_set_error(struct job *job, enum job_cause cause, const char *format, ...)
 {
 	va_list args;
@@ -144,11 +216,17 @@ size_t job_memory(const struct job *job)
 {
 	size_t message = job->error.message ? strlen(job->error.message) + 1 : 0;
 
+	for (uint32_t i = 0; i < job->previous_count; i++)
+		message +=
+			sizeof(job->previous[i]) +
+			(job->previous[i].error.message ? strlen(job->previous[i].error.message) + 1
+							: 0);
 	return sizeof(*job) + job->args_length + job->labels_length + job->result_length + message +
-	       output_memory(&job->stdout_output) + output_memory(&job->stderr_output);
+	       job->cap_count * sizeof(void *) + output_memory(&job->stdout_output) +
+	       output_memory(&job->stderr_output);
 }
 
-/* --- the document ---------------------------------------------------------------------------- */
+/* --- the document ----------------------------------------------------------------------------- */
 
 /* a - b where both are known times; else null. */
 static void write_span(struct json_writer *writer, const char *key, int64_t from_ns, int64_t to_ns)
@@ -175,23 +253,33 @@ static void write_known_ms(struct json_writer *writer, const char *key, int64_t 
 		json_write_ms(writer, key, ns);
 }
 
-static void write_timing(const struct job *job, int64_t now_ns, struct json_writer *writer)
+/* What the parts of a run's time are made of. */
+struct span {
+	int64_t submitted_ns;
+	int64_t queued_ns;
+	int64_t dispatched_ns; /* 0: it never ran */
+	int64_t finished_ns;   /* 0: it goes on */
+	int64_t now_ns;
+	bool ended;
+};
+
+static void write_timing(const struct span *span, const struct metering *m,
+			 struct json_writer *writer)
 {
-	const struct metering *m = &job->metering;
-	int64_t until_ns = job->finished_ns ? job->finished_ns : now_ns;
-	bool never_ran = job_state_is_ended(job->state) && !job->dispatched_ns;
+	int64_t until_ns = span->finished_ns ? span->finished_ns : span->now_ns;
+	bool never_ran = span->ended && !span->dispatched_ns;
 
 	json_write_begin_object(writer, "timing");
-	write_span(writer, "queued_ms", job->submitted_ns,
-		   job->dispatched_ns ? job->dispatched_ns : until_ns);
-	write_span(writer, "dispatch_ms", job->dispatched_ns, m->started_ns);
+	write_span(writer, "queued_ms", span->queued_ns,
+		   span->dispatched_ns ? span->dispatched_ns : until_ns);
+	write_span(writer, "dispatch_ms", span->dispatched_ns, m->started_ns);
 	if (never_ran)
 		json_write_null(writer, "run_ms");
 	else
 		write_span(writer, "run_ms", m->started_ns,
 			   m->ended_ns > 0 ? m->ended_ns : until_ns);
-	write_span(writer, "collect_ms", m->ended_ns, job->finished_ns);
-	write_span(writer, "total_ms", job->submitted_ns, until_ns);
+	write_span(writer, "collect_ms", m->ended_ns, span->finished_ns);
+	write_span(writer, "total_ms", span->submitted_ns, until_ns);
 	write_known_ms(writer, "cpu_user_ms", m->cpu_user_ns);
 	write_known_ms(writer, "cpu_system_ms", m->cpu_system_ns);
 	json_write_end_object(writer);
@@ -248,10 +336,8 @@ static void write_memory(const struct metering *m, struct json_writer *writer)
 	json_write_end_object(writer);
 }
 
-static void write_worker(const struct job *job, struct json_writer *writer)
+static void write_worker(const struct job_worker *worker, struct json_writer *writer)
 {
-	const struct job_worker *worker = &job->worker;
-
 	if (worker->pid == 0) {
 		json_write_null(writer, "worker");
 		return;
@@ -266,9 +352,8 @@ static void write_worker(const struct job *job, struct json_writer *writer)
 	json_write_end_object(writer);
 }
 
-void job_write_error(const struct job *job, struct json_writer *writer, const char *key)
+static void write_error(const struct job_error *error, struct json_writer *writer, const char *key)
 {
-	const struct job_error *error = &job->error;
 	char text[ID_TEXT_SIZE];
 
 	if (error->cause == CAUSE_NONE) {
@@ -288,8 +373,10 @@ void job_write_error(const struct job *job, struct json_writer *writer, const ch
 	}
 	if (error->exit_status >= 0)
 		json_write_int(writer, "exit_status", error->exit_status);
-	if (error->limit_ms)
+	if (error->limit_ms) {
 		json_write_int(writer, "limit_ms", error->limit_ms);
+		json_write_int(writer, "seen_ms", error->seen_ms);
+	}
 	if (error->limit_bytes) {
 		json_write_int(writer, "limit_bytes", error->limit_bytes);
 		json_write_int(writer, "seen_bytes", error->seen_bytes);
@@ -297,6 +384,11 @@ void job_write_error(const struct job *job, struct json_writer *writer, const ch
 	if (error->has_culprit)
 		json_write_string(writer, "culprit", id_format(&error->culprit, text));
 	json_write_end_object(writer);
+}
+
+void job_write_error(const struct job *job, struct json_writer *writer, const char *key)
+{
+	write_error(&job->error, writer, key);
 }
 
 /* The date of a monotonic moment, by its distance from the submission; null if it is not known. */
@@ -314,10 +406,66 @@ static void write_date(const struct job *job, struct json_writer *writer, const 
 		clock_rfc3339(job->submitted_real_ns + (at_ns - job->submitted_ns), text));
 }
 
+static void write_previous(const struct job *job, struct json_writer *writer)
+{
+	json_write_begin_array(writer, "previous_attempts");
+	for (uint32_t i = 0; i < job->previous_count; i++) {
+		const struct job_attempt *attempt = &job->previous[i];
+		struct span span = {.submitted_ns = attempt->queued_ns,
+				    .queued_ns = attempt->queued_ns,
+				    .dispatched_ns = attempt->dispatched_ns,
+				    .finished_ns = attempt->finished_ns,
+				    .ended = true};
+
+		json_write_begin_object(writer, NULL);
+		json_write_uint(writer, "attempt", i + 1);
+		json_write_string(writer, "state", job_state_name(attempt->state));
+		write_error(&attempt->error, writer, "error");
+		write_timing(&span, &attempt->metering, writer);
+		write_memory(&attempt->metering, writer);
+		write_worker(&attempt->worker, writer);
+		write_date(job, writer, "started_at", attempt->metering.started_ns);
+		write_date(job, writer, "finished_at", attempt->finished_ns);
+		json_write_end_object(writer);
+	}
+	json_write_end_array(writer);
+}
+
+/* 0 stands for none. */
+static void write_limit(struct json_writer *writer, const char *key, int64_t limit)
+{
+	if (limit)
+		json_write_int(writer, key, limit);
+	else
+		json_write_null(writer, key);
+}
+
+static void write_terms(const struct job *job, struct json_writer *writer)
+{
+	json_write_int(writer, "priority", job->priority);
+	json_write_uint(writer, "max_attempts", job->max_attempts);
+	write_limit(writer, "queue_position", job->state == JOB_QUEUED ? job->queue_position : 0);
+	write_date(job, writer, "scheduled_for", job->state == JOB_SCHEDULED ? job->due_ns : 0);
+	write_limit(writer, "timeout_ms", job->timeout_ms);
+	json_write_begin_object(writer, "limits");
+	write_limit(writer, "queue_ttl_ms", job->queue_ttl_ms);
+	write_limit(writer, "cpu_ms", job->cpu_ms);
+	write_limit(writer, "memory_bytes", job->memory_bytes);
+	json_write_uint(writer, "output_bytes", job->stdout_output.capacity);
+	json_write_string(writer, "on_output", job->stop_on_output ? "stop" : "truncate");
+	json_write_end_object(writer);
+}
+
 void job_write_json(const struct job *job, int64_t now_ns, struct json_writer *writer,
 		    const char *key)
 {
 	char text[ID_TEXT_SIZE];
+	struct span span = {.submitted_ns = job->submitted_ns,
+			    .queued_ns = job->queued_ns,
+			    .dispatched_ns = job->dispatched_ns,
+			    .finished_ns = job->finished_ns,
+			    .now_ns = now_ns,
+			    .ended = job_state_is_ended(job->state)};
 
 	json_write_begin_object(writer, key);
 	json_write_string(writer, "id", id_format(&job->by_id.id, text));
@@ -326,17 +474,15 @@ void job_write_json(const struct job *job, int64_t now_ns, struct json_writer *w
 	json_write_string(writer, "state", job_state_name(job->state));
 	json_write_uint(writer, "attempt", job->attempt);
 	json_write_raw(writer, "result", job->result, job->result_length);
-	job_write_error(job, writer, "error");
-	write_timing(job, now_ns, writer);
+	write_error(&job->error, writer, "error");
+	write_timing(&span, &job->metering, writer);
 	write_memory(&job->metering, writer);
-	write_worker(job, writer);
+	write_worker(&job->worker, writer);
 	output_write_json(&job->stdout_output, writer, "stdout");
 	output_write_json(&job->stderr_output, writer, "stderr");
 	json_write_raw(writer, "labels", job->labels, job->labels_length);
-	if (job->timeout_ms)
-		json_write_int(writer, "timeout_ms", job->timeout_ms);
-	else
-		json_write_null(writer, "timeout_ms");
+	write_terms(job, writer);
+	write_previous(job, writer);
 	json_write_string(writer, "batch",
 			  job->batch ? id_format(&job->batch->by_id.id, text) : NULL);
 	write_date(job, writer, "submitted_at", job->submitted_ns);

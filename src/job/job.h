@@ -23,6 +23,7 @@
 #include "job/output.h"
 
 enum job_state {
+	JOB_SCHEDULED, /* waits for its time: a delay, or the pause before a retry */
 	JOB_QUEUED,
 	JOB_RUNNING,
 	JOB_STOPPING, /* running, and asked to stop */
@@ -30,45 +31,74 @@ enum job_state {
 	JOB_FAILED,
 	JOB_TIMED_OUT,
 	JOB_CANCELLED,
-	JOB_CRASHED
+	JOB_CRASHED,
+	JOB_EXPIRED /* waited too long in the queue */
 };
-#define JOB_STATES 8
+#define JOB_STATES 10
 
 /* What can happen to a job. */
 enum job_event {
+	JOB_EVENT_DUE,	    /* its time has come */
 	JOB_EVENT_START,    /* handed to a worker */
 	JOB_EVENT_REQUEUE,  /* its host went before the worker had begun */
 	JOB_EVENT_STOP,	    /* asked to stop: job->stop_reason says why */
+	JOB_EVENT_RETRY,    /* the attempt has ended badly and there is to be another */
 	JOB_EVENT_SUCCEED,  /* the task answered a result */
-	JOB_EVENT_FAIL,	    /* the task answered a failure */
-	JOB_EVENT_TIME_OUT, /* it has ended, after its time had run out */
+	JOB_EVENT_FAIL,	    /* the task answered a failure, or broke a limit of space */
+	JOB_EVENT_TIME_OUT, /* it has ended, after its wall or CPU time had run out */
 	JOB_EVENT_CANCEL,   /* it has ended, because somebody cancelled it */
-	JOB_EVENT_CRASH	    /* its host died under it */
+	JOB_EVENT_CRASH,    /* its host died under it */
+	JOB_EVENT_EXPIRE    /* its time in the queue has run out */
 };
-#define JOB_EVENTS 8
+#define JOB_EVENTS 11
 
-/* Why an ended job did not succeed: the `code` of its error. */
+/* Why an attempt did not succeed: the `code` of its error. */
 enum job_cause {
 	CAUSE_NONE,
 	CAUSE_TASK_ERROR,   /* the task said so */
 	CAUSE_WALL_LIMIT,   /* timeout_ms */
-	CAUSE_OUTPUT_LIMIT, /* the result was larger than the pool allows */
+	CAUSE_CPU_LIMIT,    /* limits.cpu_ms */
+	CAUSE_MEMORY_LIMIT, /* limits.memory_bytes */
+	CAUSE_OUTPUT_LIMIT, /* the result, or what it wrote, was larger than allowed */
 	CAUSE_SIGNAL,	    /* its own run ended the host by a signal */
 	CAUSE_EXIT_STATUS,  /* its own run ended the host by exit() */
 	CAUSE_HOST_LOST,    /* the host went for a reason that was not this job's */
-	CAUSE_CANCELLED
+	CAUSE_CANCELLED,
+	CAUSE_QUEUE_TTL /* queue_ttl_ms */
 };
+#define JOB_CAUSES 11
 
 /* Why a job was asked to stop. */
-enum stop_reason { STOP_NONE, STOP_CANCELLED, STOP_TIMED_OUT, STOP_SHUTDOWN };
+enum stop_reason {
+	STOP_NONE,
+	STOP_CANCELLED,
+	STOP_TIMED_OUT,
+	STOP_CPU,
+	STOP_OUTPUT,
+	STOP_SHUTDOWN
+};
+
+#define JOB_PRIORITY_MIN (-10)
+#define JOB_PRIORITY_MAX 10
+#define JOB_PRIORITIES	 (JOB_PRIORITY_MAX - JOB_PRIORITY_MIN + 1)
+
+/* Whether and when a job is tried again. */
+struct job_retry {
+	uint32_t causes;    /* bits of 1 << enum job_cause after which it is */
+	int64_t backoff_ms; /* before the second attempt at most this, doubling for each further one
+			       … */
+	int64_t backoff_max_ms; /* … up to this; the pause is drawn evenly from 0 to that ("full
+				   jitter") */
+};
 
 struct job_error {
 	enum job_cause cause;
-	char *message;	     /* owned; NULL if there is no error */
-	int signal;	     /* of the host's death; 0 if none */
-	int exit_status;     /* -1 if none */
-	int64_t limit_ms;    /* wall_limit; 0 if none */
-	int64_t limit_bytes; /* output_limit; 0 if none */
+	char *message;	  /* owned; NULL if there is no error */
+	int signal;	  /* of the host's death; 0 if none */
+	int exit_status;  /* -1 if none */
+	int64_t limit_ms; /* wall_limit, cpu_limit, queue_ttl; 0 if none */
+	int64_t seen_ms;
+	int64_t limit_bytes; /* memory_limit, output_limit; 0 if none */
 	int64_t seen_bytes;
 	bool has_culprit; /* host_lost: the job that took the host down is known */
 	struct id culprit;
@@ -84,39 +114,76 @@ struct job_worker {
 	uint64_t jobs_before; /* that this worker had finished before this one */
 };
 
+/* An attempt that was followed by another. */
+struct job_attempt {
+	enum job_state state;	/* in which it would have ended */
+	struct job_error error; /* owned */
+	struct metering metering;
+	struct job_worker worker;
+	int64_t queued_ns; /* monotonic */
+	int64_t dispatched_ns;
+	int64_t finished_ns;
+};
+
 struct waiter;
 struct batch;
+struct cap;
 
 struct job {
 	struct table_node by_id;   /* by_id.id is the job's id */
 	struct list in_order;	   /* of submission; the store's */
-	struct list in_queue;	   /* pool's queue, or host's jobs in flight, or none */
+	struct list in_queue;	   /* a level of the pool's queue, a cap's parked ones, or none */
+	struct list waiting;	   /* while queued: the pool's list of all that are, oldest first */
 	struct list ended;	   /* the store's list of ended ones, oldest first */
 	struct list waiters;	   /* who waits for its end; the server's */
-	struct heap_node deadline; /* time-out, or grace; the server's */
+	struct heap_node deadline; /* of its state: due, queue_ttl, time-out or CPU look, grace; the
+				      server's */
 
 	uint64_t seq; /* by which hosts know it; never used twice in a server's life */
 	enum job_state state;
 	enum stop_reason stop_reason;
 	uint32_t task_index;
 	const char *task; /* borrowed: registry */
-	const char *pool; /* borrowed: configuration */
+	const char *pool; /* borrowed: the server's pool */
 	uint32_t pool_index;
 	uint32_t attempt;    /* from 1 once started; 0 before */
 	uint32_t cell;	     /* of the host's scoreboard, while running */
 	void *host;	     /* the server's struct host, while running; NULL otherwise */
 	struct batch *batch; /* NULL if it is not part of one */
+	struct cap **caps;   /* concurrency caps that it counts against; owned array, the server's
+				caps; NULL if none */
+	uint32_t cap_count;
+	struct cap *called;	 /* of the caps, the one that called it back to the queue; NULL if
+				    none did */
+	struct list in_called;	 /* the called ones of that cap */
+	uint32_t queue_position; /* from 1; 0: not known. Brought up to date by server_find_job() */
 
 	char *args; /* encoded; owned; freed when it has ended */
 	size_t args_length;
 	char *labels; /* encoded object; owned; NULL if it has none */
 	size_t labels_length;
-	int64_t timeout_ms; /* 0 = none */
+	int priority;
+	int64_t timeout_ms; /* this and the next ones: 0 = none */
+	int64_t queue_ttl_ms;
+	int64_t cpu_ms;
+	int64_t memory_bytes;
+	bool stop_on_output; /* stopped when a stream passes its capacity */
+	bool cancel_on_disconnect;
+	bool is_cancelled; /* somebody asked for its end: there is to be no other attempt */
+	uint32_t max_attempts;
+	uint32_t lost_starts; /* how often its host went before it had begun */
+	uint32_t crashes;     /* attempts that ended by a crash that may be its own */
+	struct job_retry retry;
+	struct job_attempt *previous; /* owned; attempt - 1 of them at most */
+	uint32_t previous_count;
 
 	int64_t submitted_ns; /* monotonic, as all *_ns but the next */
 	int64_t submitted_real_ns;
+	int64_t due_ns;	       /* scheduled: when it will be queued */
+	int64_t queued_ns;     /* queued (of this attempt) */
 	int64_t dispatched_ns; /* handed to the host */
 	int64_t stop_asked_ns;
+	int64_t cpu_seen_ns; /* CPU time as of the look that stopped it; 0 before */
 	int64_t finished_ns; /* seen ended by the server */
 	struct metering metering;
 	struct job_worker worker;
@@ -128,7 +195,7 @@ struct job {
 	struct output stderr_output;
 };
 
-/* A queued job without arguments, on no list; NULL if memory is short. */
+/* A scheduled job without arguments, on no list; NULL if memory is short. */
 struct job *job_new(void);
 
 /* Frees the job and what it owns; it must be on no list. NULL is allowed. */
@@ -146,6 +213,13 @@ const char *job_state_name(enum job_state state); /* "queued" … */
 bool job_state_parse(const char *name, enum job_state *ret_state);
 const char *job_event_name(enum job_event event);
 const char *job_cause_name(enum job_cause cause);
+bool job_cause_parse(const char *name, enum job_cause *ret_cause);
+
+/*
+ * Puts the attempt that has just ended badly among the previous ones and makes the job as it was
+ * before it; `state` is the one in which it would have ended. 0, or -ENOMEM and nothing changed.
+ */
+int job_keep_attempt(struct job *job, enum job_state state);
 
 /* Fills job->error; message is formatted and owned by the job. */
 void job_set_error(struct job *job, enum job_cause cause, const char *format, ...)

@@ -24,6 +24,9 @@ void metering_init(struct metering *metering)
 	};
 }
 
+/* Far above all that can be, and so small that a few can be added: 36 years in ns, an exbibyte. */
+#define NUMBER_MAX (INT64_C(1) << 60)
+
 int metering_is_valid(const struct metering *m)
 {
 	const int64_t numbers[] = {
@@ -33,10 +36,22 @@ int metering_is_valid(const struct metering *m)
 	};
 
 	for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
-		if (numbers[i] < METERING_UNKNOWN)
+		if (numbers[i] < METERING_UNKNOWN || numbers[i] > NUMBER_MAX)
 			return 0;
-	/* Times of the future would make sums and dates overflow. */
+	/* Times of the future would make sums and dates overflow, as numbers above the most would.
+	 * */
 	return m->started_ns > 0 && m->ended_ns >= m->started_ns &&
 	       m->ended_ns <= clock_monotonic_ns() && m->scope <= MEMORY_SCOPE_THREAD &&
 	       m->source <= MEMORY_SOURCE_JEMALLOC_PEAK;
+}
+
+int64_t metering_memory_passed(const struct metering *metering, int64_t limit_bytes)
+{
+	int64_t growth = metering->peak_bytes - metering->baseline_bytes;
+	int64_t room = limit_bytes / 8 + (4 << 20);
+
+	if (metering->scope != MEMORY_SCOPE_PROCESS || metering->peak_bytes == METERING_UNKNOWN ||
+	    metering->baseline_bytes == METERING_UNKNOWN || growth <= limit_bytes + room)
+		return 0;
+	return growth;
 }

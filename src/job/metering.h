@@ -50,4 +50,11 @@ void metering_init(struct metering *metering);
  * comes from a host. */
 int metering_is_valid(const struct metering *metering);
 
+/*
+ * Whether the resident set grew past a memory limit, with room for what is nobody's doing: code
+ * that is touched for the first time, and what the allocator keeps (an eighth of the limit and 4
+ * MiB). Answers by how much it grew, 0 if it did not pass or cannot be told (scope thread).
+ */
+int64_t metering_memory_passed(const struct metering *metering, int64_t limit_bytes);
+
 #endif

@@ -2,14 +2,25 @@
  * expected there. */
 #include "job/submission.h"
 
-#include <errno.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/json.h"
 
-static const char known_fields[] = "\"task\", \"args\", \"pool\", \"timeout_ms\", \"labels\"";
+#define DURATION_MS_MAX	 31536000000LL	    /* a year */
+#define MEMORY_BYTES_MAX 1099511627776000LL /* 1000 TiB */
+#define OUTPUT_BYTES_MAX 1073741824LL
+#define ATTEMPTS_MAX	 1000000LL
 
-#define TIMEOUT_MS_MAX 31536000000LL /* a year */
+#define RETRY_BACKOFF_MS     1000
+#define RETRY_BACKOFF_MAX_MS 60000
+
+/* What a job may be tried again after; all but output_limit unless it says otherwise. */
+static const enum job_cause retry_causes[] = {
+	CAUSE_TASK_ERROR,   CAUSE_WALL_LIMIT, CAUSE_CPU_LIMIT,	 CAUSE_MEMORY_LIMIT,
+	CAUSE_OUTPUT_LIMIT, CAUSE_SIGNAL,     CAUSE_EXIT_STATUS, CAUSE_HOST_LOST,
+};
 
 static int expect(struct error *error, const char *field, const char *expected, const json_t *found)
 {
@@ -26,16 +37,28 @@ static int read_name(const json_t *value, const char *field, const char **ret_na
 	return 0;
 }
 
-static int read_timeout(const json_t *value, int64_t *ret_timeout_ms, struct error *error)
+static int read_integer(const json_t *value, const char *field, int64_t least, int64_t most,
+			int64_t *ret_value, struct error *error)
 {
 	if (!json_is_integer(value))
-		return expect(error, "timeout_ms", "an integer of milliseconds", value);
-	int64_t ms = json_integer_value(value);
-	if (ms < 1 || ms > TIMEOUT_MS_MAX)
-		return error_set(error, ERROR_INVALID, "timeout_ms",
-				 "found %lld; expected an integer from 1 to %lld", (long long)ms,
-				 TIMEOUT_MS_MAX);
-	*ret_timeout_ms = ms;
+		return error_set(error, ERROR_INVALID, field,
+				 "found %s; expected an integer from %lld to %lld",
+				 json_type_name(value), (long long)least, (long long)most);
+	int64_t number = json_integer_value(value);
+	if (number < least || number > most)
+		return error_set(error, ERROR_INVALID, field,
+				 "found %lld; expected an integer from %lld to %lld",
+				 (long long)number, (long long)least, (long long)most);
+	*ret_value = number;
+	return 0;
+}
+
+static int read_boolean(const json_t *value, const char *field, bool *ret_value,
+			struct error *error)
+{
+	if (!json_is_boolean(value))
+		return expect(error, field, "true or false", value);
+	*ret_value = json_is_true(value);
 	return 0;
 }
 
@@ -79,64 +102,257 @@ static int read_labels(json_t *value, json_t **ret_labels, struct error *error)
 	return 0;
 }
 
-static int read_field(struct submission *submission, const char *key, json_t *value, bool is_batch,
+static int read_cause(const json_t *value, size_t index, uint32_t *causes, struct error *error)
+{
+	char field[64];
+	enum job_cause cause;
+
+	snprintf(field, sizeof(field), "retry.on[%zu]", index);
+	if (json_is_string(value) && job_cause_parse(json_string_value(value), &cause)) {
+		for (size_t i = 0; i < sizeof(retry_causes) / sizeof(retry_causes[0]); i++) {
+			if (retry_causes[i] == cause) {
+				*causes |= 1U << cause;
+				return 0;
+			}
+		}
+	}
+	return expect(error, field,
+		      "one of \"task_error\", \"wall_limit\", \"cpu_limit\", \"memory_limit\", "
+		      "\"output_limit\", \"signal\", \"exit_status\", \"host_lost\"",
+		      value);
+}
+
+static int read_retry_on(struct submission *submission, json_t *value, struct error *error)
+{
+	uint32_t causes = 0;
+	size_t index;
+	json_t *cause;
+
+	if (!json_is_array(value))
+		return expect(error, "retry.on", "an array of causes", value);
+	json_array_foreach (value, index, cause) {
+		int status = read_cause(cause, index, &causes, error);
+		if (status < 0)
+			return status;
+	}
+	submission->retry.causes = causes;
+	return 0;
+}
+
+static int read_on_output(struct submission *submission, json_t *value, struct error *error)
+{
+	const char *action = json_is_string(value) ? json_string_value(value) : "";
+
+	submission->stop_on_output = strcmp(action, "stop") == 0;
+	if (submission->stop_on_output || strcmp(action, "truncate") == 0)
+		return 0;
+	return expect(error, "limits.on_output", "\"truncate\" or \"stop\"", value);
+}
+
+static int read_task(struct submission *submission, json_t *value, struct error *error)
+{
+	return read_name(value, "task", &submission->task, error);
+}
+
+static int read_pool(struct submission *submission, json_t *value, struct error *error)
+{
+	return read_name(value, "pool", &submission->pool, error);
+}
+
+static int read_args(struct submission *submission, json_t *value, struct error *error)
+{
+	(void)error;
+	submission->args = value;
+	return 0;
+}
+
+static int read_label_object(struct submission *submission, json_t *value, struct error *error)
+{
+	return read_labels(value, &submission->labels, error);
+}
+
+static int read_retry(struct submission *submission, json_t *value, struct error *error);
+static int read_limits(struct submission *submission, json_t *value, struct error *error);
+
+/* How one field is read: as an integer, as a boolean, or by a function. */
+struct field {
+	const char *name;
+	const char *path;
+	enum { FIELD_INTEGER, FIELD_BOOLEAN, FIELD_CUSTOM } kind;
+	size_t offset; /* in struct submission, of an int64_t or a bool */
+	int64_t least;
+	int64_t most;
+	int (*read)(struct submission *submission, json_t *value, struct error *error);
+};
+
+#define INTEGER(n, p, member, l, m)                                                                \
+	{                                                                                          \
+		.name = (n), .path = (p), .kind = FIELD_INTEGER,                                   \
+		.offset = offsetof(struct submission, member), .least = (l), .most = (m)           \
+	}
+#define BOOLEAN(n, p, member)                                                                      \
+	{                                                                                          \
+		.name = (n), .path = (p), .kind = FIELD_BOOLEAN,                                   \
+		.offset = offsetof(struct submission, member)                                      \
+	}
+#define CUSTOM(n, p, f)                                                                            \
+	{                                                                                          \
+		.name = (n), .path = (p), .kind = FIELD_CUSTOM, .read = (f)                        \
+	}
+
+static const struct field submission_fields[] = {
+	CUSTOM("task", "task", read_task),
+	CUSTOM("args", "args", read_args),
+	CUSTOM("pool", "pool", read_pool),
+	INTEGER("priority", "priority", priority, JOB_PRIORITY_MIN, JOB_PRIORITY_MAX),
+	INTEGER("delay_ms", "delay_ms", delay_ms, 0, DURATION_MS_MAX),
+	INTEGER("queue_ttl_ms", "queue_ttl_ms", queue_ttl_ms, 1, DURATION_MS_MAX),
+	INTEGER("timeout_ms", "timeout_ms", timeout_ms, 1, DURATION_MS_MAX),
+	INTEGER("max_attempts", "max_attempts", max_attempts, 1, ATTEMPTS_MAX),
+	CUSTOM("retry", "retry", read_retry),
+	CUSTOM("limits", "limits", read_limits),
+	BOOLEAN("cancel_on_disconnect", "cancel_on_disconnect", cancel_on_disconnect),
+	CUSTOM("labels", "labels", read_label_object),
+	{.name = NULL},
+};
+
+static const struct field retry_fields[] = {
+	CUSTOM("on", "retry.on", read_retry_on),
+	INTEGER("backoff_ms", "retry.backoff_ms", retry.backoff_ms, 0, DURATION_MS_MAX),
+	INTEGER("backoff_max_ms", "retry.backoff_max_ms", retry.backoff_max_ms, 0, DURATION_MS_MAX),
+	{.name = NULL},
+};
+
+static const struct field limit_fields[] = {
+	INTEGER("cpu_ms", "limits.cpu_ms", cpu_ms, 1, DURATION_MS_MAX),
+	INTEGER("memory_bytes", "limits.memory_bytes", memory_bytes, 1048576, MEMORY_BYTES_MAX),
+	INTEGER("output_bytes", "limits.output_bytes", output_bytes, 0, OUTPUT_BYTES_MAX),
+	CUSTOM("on_output", "limits.on_output", read_on_output),
+	{.name = NULL},
+};
+
+static int unknown_field(const struct field *fields, const char *prefix, const char *key,
+			 struct error *error)
+{
+	struct buffer names = {0};
+	char path[sizeof(error->field)];
+
+	for (; fields->name; fields++)
+		buffer_append_format(&names, "%s\"%s\"", names.length ? ", " : "", fields->name);
+	buffer_append_char(&names, '\0');
+	snprintf(path, sizeof(path), "%s%s%s", prefix, *prefix ? "." : "", key);
+	int status = error_set(error, ERROR_INVALID, path,
+			       "there is no such field; those that exist: %s",
+			       buffer_failed(&names) ? "" : names.data);
+	buffer_release(&names);
+	return status;
+}
+
+static int read_field(struct submission *submission, const struct field *field, json_t *value,
 		      struct error *error)
 {
-	if (strcmp(key, "task") == 0)
-		return read_name(value, key, &submission->task, error);
-	if (strcmp(key, "pool") == 0)
-		return read_name(value, key, &submission->pool, error);
-	if (strcmp(key, "timeout_ms") == 0)
-		return read_timeout(value, &submission->timeout_ms, error);
-	if (strcmp(key, "labels") == 0)
-		return read_labels(value, &submission->labels, error);
-	if (strcmp(key, "args") == 0) {
-		if (is_batch && !json_is_array(value))
-			return expect(error, key, "an array, one element for each job", value);
-		submission->args = value;
-		return 0;
+	char *place = (char *)submission + field->offset;
+
+	switch (field->kind) {
+	case FIELD_INTEGER:
+		return read_integer(value, field->path, field->least, field->most,
+				    (int64_t *)(void *)place, error);
+	case FIELD_BOOLEAN:
+		return read_boolean(value, field->path, (bool *)(void *)place, error);
+	case FIELD_CUSTOM:
+		break;
 	}
-	return error_set(error, ERROR_INVALID, key, "there is no such field; those that exist: %s",
-			 known_fields);
+	return field->read(submission, value, error);
+}
+
+/* Reads every member of object by its entry in fields. */
+static int read_fields(struct submission *submission, const struct field *fields,
+		       const char *prefix, json_t *object, struct error *error)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach (object, key, value) {
+		const struct field *field = fields;
+		while (field->name && strcmp(field->name, key) != 0)
+			field++;
+		int status = field->name ? read_field(submission, field, value, error)
+					 : unknown_field(fields, prefix, key, error);
+		if (status < 0)
+			return status;
+	}
+	return 0;
+}
+
+static int read_retry(struct submission *submission, json_t *value, struct error *error)
+{
+	if (!json_is_object(value))
+		return expect(error, "retry", "an object", value);
+	return read_fields(submission, retry_fields, "retry", value, error);
+}
+
+static int read_limits(struct submission *submission, json_t *value, struct error *error)
+{
+	if (!json_is_object(value))
+		return expect(error, "limits", "an object", value);
+	return read_fields(submission, limit_fields, "limits", value, error);
+}
+
+static struct submission defaults(void)
+{
+	struct submission submission = {
+		.queue_ttl_ms = SUBMISSION_UNSET,
+		.timeout_ms = SUBMISSION_UNSET,
+		.cpu_ms = SUBMISSION_UNSET,
+		.memory_bytes = SUBMISSION_UNSET,
+		.output_bytes = SUBMISSION_UNSET,
+		.max_attempts = 1,
+		.retry = {.backoff_ms = RETRY_BACKOFF_MS, .backoff_max_ms = RETRY_BACKOFF_MAX_MS},
+	};
+
+	for (size_t i = 0; i < sizeof(retry_causes) / sizeof(retry_causes[0]); i++)
+		if (retry_causes[i] != CAUSE_OUTPUT_LIMIT)
+			submission.retry.causes |= 1U << retry_causes[i];
+	return submission;
+}
+
+/* What must be there, and what a batch needs besides. */
+static int check_whole(const struct submission *submission, bool is_batch, struct error *error)
+{
+	if (!submission->task)
+		return expect(error, "task", "the name of a task", NULL);
+	if (is_batch && !json_is_array(submission->args))
+		return expect(error, "args", "an array, one element for each job",
+			      submission->args);
+	return 0;
 }
 
 int submission_parse(const char *body, size_t length, bool is_batch,
 		     struct submission *ret_submission, struct error *error)
 {
-	struct submission submission = {.timeout_ms = -1};
-	const char *key;
-	json_t *value;
-	int result = json_parse(body, length, &submission.document, error);
+	struct submission submission = defaults();
+	int status = json_parse(body, length, &submission.document, error);
 
-	if (result < 0)
-		return result;
-	if (!json_is_object(submission.document)) {
-		result = expect(error, "", "an object such as {\"task\": \"echo\"}",
+	if (status < 0)
+		return status;
+	if (json_is_object(submission.document))
+		status =
+			read_fields(&submission, submission_fields, "", submission.document, error);
+	else
+		status = expect(error, "", "an object such as {\"task\": \"echo\"}",
 				submission.document);
-		goto fail;
-	}
-	json_object_foreach (submission.document, key, value) {
-		result = read_field(&submission, key, value, is_batch, error);
-		if (result < 0)
-			goto fail;
-	}
-	if (!submission.task) {
-		result = expect(error, "task", "the name of a task", NULL);
-		goto fail;
-	}
-	if (is_batch && !submission.args) {
-		result = expect(error, "args", "an array, one element for each job", NULL);
-		goto fail;
+	if (status == 0)
+		status = check_whole(&submission, is_batch, error);
+	if (status < 0) {
+		submission_release(&submission);
+		return status;
 	}
 	*ret_submission = submission;
 	return 0;
-fail:
-	submission_release(&submission);
-	return result;
 }
 
 void submission_release(struct submission *submission)
 {
 	json_decref(submission->document);
-	*submission = (struct submission){.timeout_ms = -1};
+	*submission = defaults();
 }

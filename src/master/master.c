@@ -7,6 +7,10 @@
  * stranger.
  * 3. The master keeps no copy of any descriptor of a host: one stray copy would hide the end of a
  * channel.
+ * 4. A dead host is reaped only after its process group was killed: until then its pid, and so its
+ * group's number, can be nobody else's. And only then it is told (HOST_DOWN).
+ * 5. A child of ours that is neither the server nor a host nor was there before us is an orphan:
+ * something that a job has started. It is ended.
  */
 #include "master/master.h"
 
@@ -25,6 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/children.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/list.h"
@@ -35,7 +40,14 @@
 #include "ipc/scoreboard.h"
 #include "master/service.h"
 
-#define HOSTS_END_NS (2 * NS_PER_S) /* that idle hosts get to leave once the server has gone */
+#define HOSTS_END_NS		  (2 * NS_PER_S) /* that idle hosts get to leave once the server has gone */
+#define ORPHANS_END_NS		  (2 * NS_PER_S) /* at the very end, to end what jobs have left */
+#define REPORT_NS		  (200 * NS_PER_MS) /* that a HOST_DOWN waits for orphans at the most */
+#define SWEEP_NS		  (5 * NS_PER_MS) /* that the loop may spend on orphans at once */
+#define SWEEP_PAUSE_NS		  (5 * NS_PER_MS) /* the shortest between two such; doubles */
+#define SWEEP_PAUSE_MAX_NS	  NS_PER_S
+#define SWEEP_PAUSE_UNREPORTED_NS (20 * NS_PER_MS) /* the longest while a HOST_DOWN waits */
+#define INHERITED_MAX		  64
 
 struct child {
 	struct list node;
@@ -43,22 +55,66 @@ struct child {
 	uint32_t pool_index;
 	uint32_t slot;
 	uint64_t generation;
+	struct message_host_down down; /* once it was reaped: what is to be told, */
+	int64_t report_by_ns;	       /* and when at the latest */
+};
+
+/* The memory that all hosts of a pool share, as long as the service lives. */
+struct shared {
+	char pool[CONFIG_NAME_MAX + 1];
+	void *memory; /* TP_SHARED_BYTES */
 };
 
 struct master {
-	const struct config *config;
-	const struct registry *registry;
+	struct loaded *loaded; /* in force */
+	struct loaded pending; /* read, and offered to the server; config is NULL if none is */
+	const struct config_flags *flags;
 	sigset_t signals; /* those that the signalfd takes */
 	int signal_fd;
 	int channel;  /* to the server; -1 once it has gone */
 	pid_t server; /* 0 once it was reaped */
 	int server_status;
-	int shutdowns; /* how many were asked for */
-	struct list children;
-	void **shared; /* TP_SHARED_BYTES for each pool */
+	int shutdowns;	      /* how many were asked for */
+	struct list children; /* hosts that run */
+	struct list fallen;   /* hosts that were reaped and are not told yet */
+	int64_t sweep_ns;     /* when to look for orphans next; 0: no need */
+	int64_t sweep_pause_ns;
+	pid_t inherited[INHERITED_MAX]; /* children of who executed us; let alone */
+	size_t inherited_count;
+	struct shared shared[CONFIG_POOLS_MAX];
+	size_t shared_count;
 };
 
-/* --- children -------------------------------------------------------------------------------- */
+/* --- memory that hosts share ------------------------------------------------------------------ */
+
+static void *find_shared(const struct master *master, const char *pool)
+{
+	for (size_t i = 0; i < master->shared_count; i++)
+		if (strcmp(master->shared[i].pool, pool) == 0)
+			return master->shared[i].memory;
+	return NULL;
+}
+
+/* Sees that each pool has some. */
+static int share_memory(struct master *master, const struct config *config)
+{
+	for (size_t i = 0; i < config->pool_count; i++) {
+		if (find_shared(master, config->pools[i].name))
+			continue;
+		if (master->shared_count == CONFIG_POOLS_MAX)
+			return -ENOSPC;
+		void *memory = mmap(NULL, TP_SHARED_BYTES, PROT_READ | PROT_WRITE,
+				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		if (memory == MAP_FAILED)
+			return -errno;
+		struct shared *shared = &master->shared[master->shared_count++];
+		snprintf(shared->pool, sizeof(shared->pool), "%s", config->pools[i].name);
+		shared->memory = memory;
+	}
+	return 0;
+}
+
+/* --- children --------------------------------------------------------------------------------- */
 
 /* In the child: undoes what the master set up. Ends the process if the master has gone meanwhile.
  */
@@ -70,9 +126,6 @@ static void enter_child(struct master *master, pid_t parent)
 	if (getppid() != parent)
 		_exit(1);
 	fd_close(&master->signal_fd);
-	/* A terminal's Ctrl-C reaches the whole foreground group; only the master is to act on it.
-	 */
-	setpgid(0, 0);
 	for (int number = 1; number < NSIG; number++)
 		sigaction(number, &action, NULL);
 }
@@ -96,15 +149,21 @@ static void __attribute__((noreturn)) leave(int status)
 #endif
 }
 
-static void free_children(struct master *master)
+static void free_list(struct list *children)
 {
-	list_for_each_safe (node, &master->children) {
+	list_for_each_safe (node, children) {
 		list_remove(node);
 		free(container_of(node, struct child, node));
 	}
 }
 
-/* --- hosts ----------------------------------------------------------------------------------- */
+static void free_children(struct master *master)
+{
+	free_list(&master->children);
+	free_list(&master->fallen);
+}
+
+/* --- hosts ------------------------------------------------------------------------------------ */
 
 /* The descriptors of a host that is about to be forked: ours to hand over, and the host's own. */
 struct host_fds {
@@ -178,12 +237,13 @@ static void __attribute__((noreturn))
 host_main(struct master *master, struct host_fds *fds, const struct message_host_start *start,
 	  pid_t parent)
 {
-	const struct config_pool *pool = &master->config->pools[start->pool_index];
+	const struct config *config = master->loaded->config;
+	const struct config_pool *pool = &config->pools[config_find_pool(config, start->pool)];
 	char name[64];
 	struct host_setup setup = {
 		.pool = pool,
-		.registry = master->registry,
-		.shared = master->shared[start->pool_index],
+		.registry = &master->loaded->registry,
+		.shared = find_shared(master, pool->name),
 		.channel = 3,
 		.scoreboard_fd = 4,
 		.slot = start->slot,
@@ -191,6 +251,9 @@ host_main(struct master *master, struct host_fds *fds, const struct message_host
 	};
 
 	enter_child(master, parent);
+	/* A session of its own, so that all that its jobs start can be signalled as one group, and
+	 * a terminal's Ctrl-C reaches nobody of them. */
+	setsid();
 	free_children(master);
 	keep_only_own(fds);
 	ignore_signals(for_master, sizeof(for_master) / sizeof(for_master[0]));
@@ -278,8 +341,10 @@ fail:
 
 static void start_host(struct master *master, const struct message_host_start *start)
 {
-	if (start->pool_index >= master->config->pool_count)
+	if (config_find_pool(master->loaded->config, start->pool) < 0) {
+		say_host_failed(master, start, ESRCH);
 		return;
+	}
 	struct child *child = calloc(1, sizeof(*child));
 	if (!child) {
 		say_host_failed(master, start, ENOMEM);
@@ -298,7 +363,7 @@ static void start_host(struct master *master, const struct message_host_start *s
 	list_append(&master->children, &child->node);
 }
 
-/* --- the server ------------------------------------------------------------------------------ */
+/* --- the server ------------------------------------------------------------------------------- */
 
 static void __attribute__((noreturn))
 server_main(struct master *master, int channel, int ready_fd, pid_t parent)
@@ -306,13 +371,18 @@ server_main(struct master *master, int channel, int ready_fd, pid_t parent)
 	const int as_well[] = {SIGTERM, SIGPIPE};
 
 	enter_child(master, parent);
+	/* A terminal's Ctrl-C reaches the whole foreground group; only the master is to act on it.
+	 */
+	setpgid(0, 0);
 	free_children(master);
 	ignore_signals(for_master, sizeof(for_master) / sizeof(for_master[0]));
 	ignore_signals(as_well, sizeof(as_well) / sizeof(as_well[0]));
 	prctl(PR_SET_NAME, "server");
 	log_set_process("server");
 	unblock_signals();
-	leave(service_run(master->config, master->registry, channel, ready_fd));
+	int status = service_run(master->loaded, master->flags, channel, ready_fd);
+	loaded_release(master->loaded);
+	leave(status);
 }
 
 static int fork_server(struct master *master, int *ready_fd)
@@ -340,7 +410,7 @@ static int fork_server(struct master *master, int *ready_fd)
 	return 0;
 }
 
-/* --- reaping --------------------------------------------------------------------------------- */
+/* --- reaping ---------------------------------------------------------------------------------- */
 
 static void server_ended(struct master *master, int wait_status)
 {
@@ -355,20 +425,24 @@ static void server_ended(struct master *master, int wait_status)
 		log_error("server_failed", log_int("exit_status", WEXITSTATUS(wait_status)));
 }
 
+/* Notes how a host ended; that is told once what it leaves behind has been ended. */
 static void host_ended(struct master *master, struct child *child, int wait_status,
 		       const struct rusage *usage)
 {
-	struct message_host_down down = {.kind = MESSAGE_HOST_DOWN,
-					 .pool_index = child->pool_index,
-					 .slot = child->slot,
-					 .pid = child->pid,
-					 .generation = child->generation,
-					 .wait_status = wait_status,
-					 .usage = *usage};
+	int64_t now_ns = clock_monotonic_ns();
 
+	child->down = (struct message_host_down){.kind = MESSAGE_HOST_DOWN,
+						 .pool_index = child->pool_index,
+						 .slot = child->slot,
+						 .pid = child->pid,
+						 .generation = child->generation,
+						 .wait_status = wait_status,
+						 .usage = *usage};
+	child->report_by_ns = now_ns + REPORT_NS;
 	list_remove(&child->node);
-	free(child);
-	send_to_server(master, &down, sizeof(down), NULL, 0);
+	list_append(&master->fallen, &child->node);
+	master->sweep_ns = now_ns;
+	master->sweep_pause_ns = SWEEP_PAUSE_NS;
 }
 
 static struct child *find_child(struct master *master, pid_t pid)
@@ -382,19 +456,49 @@ static struct child *find_child(struct master *master, pid_t pid)
 	return NULL;
 }
 
+static bool is_inherited(const struct master *master, pid_t pid)
+{
+	for (size_t i = 0; i < master->inherited_count; i++)
+		if (master->inherited[i] == pid)
+			return true;
+	return false;
+}
+
+/* Its pid can now become another's. */
+static void inherited_ended(struct master *master, pid_t pid)
+{
+	for (size_t i = 0; i < master->inherited_count; i++)
+		if (master->inherited[i] == pid)
+			master->inherited[i] = 0;
+}
+
+/* The pid of a dead child, which stays a zombie for now; 0 if there is none. */
+static pid_t next_dead(void)
+{
+	siginfo_t info = {0};
+
+	if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT | __WALL) < 0)
+		return 0;
+	return info.si_pid;
+}
+
 static void reap(struct master *master)
 {
 	struct rusage usage;
 	int wait_status;
-	pid_t pid;
 
-	while ((pid = wait4(-1, &wait_status, WNOHANG, &usage)) > 0) {
+	for (pid_t pid; (pid = next_dead()) > 0;) {
 		struct child *child = find_child(master, pid);
+		if (child)
+			kill(-pid, SIGKILL); /* at once, so none of them can fork meanwhile */
+		if (wait4(pid, &wait_status, __WALL, &usage) != pid)
+			continue;
 		if (pid == master->server)
 			server_ended(master, wait_status);
 		else if (child)
 			host_ended(master, child, wait_status, &usage);
-		/* else an orphan of a host that has come to us */
+		else
+			inherited_ended(master, pid); /* or it was an orphan */
 	}
 }
 
@@ -407,7 +511,121 @@ static void kill_hosts(struct master *master)
 	}
 }
 
-/* --- the loop -------------------------------------------------------------------------------- */
+/* --- orphans ---------------------------------------------------------------------------------- */
+
+static bool is_known(pid_t pid, void *data)
+{
+	struct master *master = data;
+
+	return pid == master->server || find_child(master, pid) || is_inherited(master, pid);
+}
+
+/* Tells of hosts that have ended: of all, or of those that cannot wait any longer. */
+static void report_fallen(struct master *master, bool all)
+{
+	int64_t now_ns = clock_monotonic_ns();
+
+	list_for_each_safe (node, &master->fallen) {
+		struct child *child = container_of(node, struct child, node);
+		if (!all && now_ns < child->report_by_ns)
+			continue;
+		send_to_server(master, &child->down, sizeof(child->down), NULL, 0);
+		list_remove(node);
+		free(child);
+	}
+}
+
+/* When to go on with orphans that could not all be ended. */
+static void sweep_later(struct master *master)
+{
+	int64_t pause_ns = master->sweep_pause_ns;
+
+	if (!list_empty(&master->fallen) && pause_ns > SWEEP_PAUSE_UNREPORTED_NS)
+		pause_ns = SWEEP_PAUSE_UNREPORTED_NS;
+	else if (pause_ns < SWEEP_PAUSE_MAX_NS)
+		master->sweep_pause_ns *= 2;
+	master->sweep_ns = clock_monotonic_ns() + pause_ns;
+}
+
+/* Ends orphans, if there can be any: they come to us when a host dies, and with each of their own
+ * deaths. Takes SWEEP_NS at the most, and a pass over /proc. */
+static void sweep(struct master *master)
+{
+	int64_t now_ns = clock_monotonic_ns();
+
+	if (master->sweep_ns == 0 || now_ns < master->sweep_ns)
+		return;
+	int ended = children_end(is_known, master, now_ns + SWEEP_NS);
+	if (ended > 0)
+		log_info("orphans_ended", log_int("count", ended));
+	if (ended >= 0)
+		master->sweep_ns = 0;
+	else
+		sweep_later(master);
+	report_fallen(master, ended >= 0);
+}
+
+/* For poll(2): milliseconds until the next sweep, -1 if none is due. */
+static int sweep_timeout_ms(const struct master *master)
+{
+	int64_t left_ns = master->sweep_ns - clock_monotonic_ns();
+
+	if (master->sweep_ns == 0)
+		return -1;
+	return left_ns > 0 ? (int)(left_ns / NS_PER_MS) + 1 : 0;
+}
+
+/* All hosts have ended: so must what their jobs have left. */
+static void end_orphans(struct master *master)
+{
+	if (!children_exist())
+		return;
+	int ended = children_end(is_known, master, clock_monotonic_ns() + ORPHANS_END_NS);
+	if (ended > 0)
+		log_info("orphans_ended", log_int("count", ended));
+	else if (ended < 0)
+		log_error("orphans_left", log_str("error", strerrordesc_np(-ended)));
+}
+
+/* --- the loop --------------------------------------------------------------------------------- */
+
+/* --- reloading: the master reads, the server reads the same and consents, then both go by it ----
+ * */
+
+static void drop_pending(struct master *master)
+{
+	if (master->pending.config)
+		loaded_release(&master->pending);
+}
+
+static void ask_reload(struct master *master)
+{
+	struct message_reload message = {.kind = MESSAGE_RELOAD};
+	struct error error = {0};
+
+	drop_pending(master);
+	if (loaded_reload(master->flags, master->loaded, &master->pending, &error) < 0) {
+		master->pending.config = NULL;
+		log_error("reload_refused", log_str("field", error.field),
+			  log_str("error", error.message));
+		return;
+	}
+	message.digest = master->pending.config->digest;
+	send_to_server(master, &message, sizeof(message), NULL, 0);
+}
+
+static void end_reload(struct master *master, const struct message_reload *message)
+{
+	if (!master->pending.config || message->digest != master->pending.config->digest)
+		return; /* of a reload that another has overtaken */
+	if (message->accepted && share_memory(master, master->pending.config) == 0) {
+		loaded_release(master->loaded);
+		*master->loaded = master->pending;
+		master->pending = (struct loaded){0};
+		log_set_level(master->loaded->config->log_level);
+	}
+	drop_pending(master);
+}
 
 static void ask_shutdown(struct master *master, int signal_number)
 {
@@ -426,20 +644,30 @@ static void take_signals(struct master *master)
 	while (read(master->signal_fd, &info, sizeof(info)) == (ssize_t)sizeof(info))
 		if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT)
 			ask_shutdown(master, (int)info.ssi_signo);
+		else if (info.ssi_signo == SIGHUP)
+			ask_reload(master);
 	reap(master);
+	sweep(master);
 }
 
 static void take_message(struct master *master)
 {
-	struct message_host_start start;
+	union {
+		struct message_host_start start;
+		struct message_reload reload;
+	} message;
 	size_t fd_count;
 	ssize_t length =
-		channel_receive(master->channel, &start, sizeof(start), NULL, 0, &fd_count, 1);
+		channel_receive(master->channel, &message, sizeof(message), NULL, 0, &fd_count, 1);
 
-	if (length == (ssize_t)sizeof(start) && start.kind == MESSAGE_HOST_START)
-		start_host(master, &start);
-	else if (length == 0 || length == -ECONNRESET)
+	if (length == 0 || length == -ECONNRESET)
 		fd_close(&master->channel); /* the server is leaving; SIGCHLD follows */
+	else if (length < 0)
+		return;
+	else if (message_kind(&message, (size_t)length) == MESSAGE_HOST_START)
+		start_host(master, &message.start);
+	else if (message_kind(&message, (size_t)length) == MESSAGE_RELOADED)
+		end_reload(master, &message.reload);
 }
 
 /* Serves until the server has ended. */
@@ -448,7 +676,7 @@ static void serve(struct master *master)
 	while (master->server) {
 		struct pollfd fds[2] = {{.fd = master->signal_fd, .events = POLLIN},
 					{.fd = master->channel, .events = POLLIN}};
-		if (poll(fds, 2, -1) < 0 && errno != EINTR) {
+		if (poll(fds, 2, sweep_timeout_ms(master)) < 0 && errno != EINTR) {
 			log_error("poll_failed", log_str("error", strerrordesc_np(errno)));
 			kill(master->server, SIGKILL);
 		}
@@ -484,9 +712,24 @@ static void end_hosts(struct master *master)
 	}
 }
 
+/* Children of a shell that has executed us, say: they are not ours to end. */
+static int note_inherited(struct master *master)
+{
+	int count = children_exist() ? children_list(master->inherited, INHERITED_MAX) : 0;
+
+	if (count < 0)
+		return count;
+	master->inherited_count = (size_t)count;
+	return 0;
+}
+
 static int set_up(struct master *master)
 {
 	list_init(&master->children);
+	list_init(&master->fallen);
+	int status = note_inherited(master);
+	if (status < 0)
+		return status;
 	sigemptyset(&master->signals);
 	sigaddset(&master->signals, SIGCHLD);
 	sigaddset(&master->signals, SIGTERM);
@@ -500,33 +743,23 @@ static int set_up(struct master *master)
 	/* Processes that a dead host leaves behind come to us rather than to the machine's init. */
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1) < 0)
 		return -errno;
-	master->shared = calloc(master->config->pool_count, sizeof(void *));
-	if (!master->shared)
-		return -ENOMEM;
-	for (size_t i = 0; i < master->config->pool_count; i++) {
-		void *memory = mmap(NULL, TP_SHARED_BYTES, PROT_READ | PROT_WRITE,
-				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		if (memory == MAP_FAILED)
-			return -errno;
-		master->shared[i] = memory;
-	}
-	return 0;
+	return share_memory(master, master->loaded->config);
 }
 
 static void tear_down(struct master *master)
 {
 	fd_close(&master->signal_fd);
 	fd_close(&master->channel);
-	for (size_t i = 0; master->shared && i < master->config->pool_count; i++)
-		if (master->shared[i])
-			munmap(master->shared[i], TP_SHARED_BYTES);
-	free(master->shared);
+	free_children(master);
+	for (size_t i = 0; i < master->shared_count; i++)
+		munmap(master->shared[i].memory, TP_SHARED_BYTES);
+	drop_pending(master);
 }
 
-int master_run(const struct config *config, const struct registry *registry, int ready_fd)
+int master_run(struct loaded *loaded, const struct config_flags *flags, int ready_fd)
 {
-	struct master master = {.config = config,
-				.registry = registry,
+	struct master master = {.loaded = loaded,
+				.flags = flags,
 				.signal_fd = -1,
 				.channel = -1,
 				.server_status = 1};
@@ -540,6 +773,7 @@ int master_run(const struct config *config, const struct registry *registry, int
 	} else {
 		serve(&master);
 		end_hosts(&master);
+		end_orphans(&master);
 		log_info("stopped", log_int("exit_status", master.server_status));
 	}
 	tear_down(&master);

@@ -7,20 +7,26 @@
  * the server's decision (it knows the pools and the load); the master is the mechanism: HOST_START
  * in, HOST_UP and HOST_DOWN out.
  *
+ * Nothing that a job has started outlives its host: a host is a session of its own and is killed as
+ * a group, and what has left the group comes to the master, as to the nearest child subreaper, and
+ * is ended there. HOST_DOWN waits for both, for the latter 200 ms at the most. So every child that
+ * the master neither forked nor had from the start is taken for such a process; where it is PID 1,
+ * that is also true of what others leave behind in its namespace.
+ *
  * Signals: SIGTERM and SIGINT ask for shutdown (a second one hurries, a third kills), SIGCHLD
  * reaps. It works as PID 1: it reaps orphans too, and needs no default action of any signal.
  */
 #ifndef MASTER_MASTER_H
 #define MASTER_MASTER_H
 
-#include "config/config.h"
-#include "task/registry.h"
+#include "master/loaded.h"
 
 /*
- * Runs the service in the calling process. ready_fd (-1 for none; taken) gets the URL and a newline
- * once every pool can take jobs. Answers the exit status: 0 after an orderly shutdown, 1 if the
- * server could not start or ended on its own account.
+ * Runs the service in the calling process. loaded may be replaced at a reload; what is in force at
+ * the end is the caller's to release. flags are borrowed: SIGHUP loads by them again. ready_fd (-1
+ * for none; taken) gets the URL and a newline once every pool can take jobs. Answers the exit
+ * status: 0 after an orderly shutdown, 1 if the server could not start or ended on its own account.
  */
-int master_run(const struct config *config, const struct registry *registry, int ready_fd);
+int master_run(struct loaded *loaded, const struct config_flags *flags, int ready_fd);
 
 #endif

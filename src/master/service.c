@@ -16,6 +16,8 @@
 #define FLUSH_STEP_NS (5 * NS_PER_MS)
 
 struct service {
+	struct loaded *loaded;
+	const struct config_flags *flags;
 	struct loop *loop;
 	struct server *server;
 	struct http *http;
@@ -79,20 +81,49 @@ static void changed(void *data)
 		announce_ready(service);
 }
 
-static int start(struct service *service, const struct config *config,
-		 const struct registry *registry, int channel)
+/* Reads what the master has read, and puts it in force. */
+static bool reload(void *data, uint64_t digest)
+{
+	struct service *service = data;
+	struct error error = {0};
+	struct loaded next;
+
+	if (loaded_reload(service->flags, service->loaded, &next, &error) < 0) {
+		log_error("reload_refused", log_str("field", error.field),
+			  log_str("error", error.message));
+		return false;
+	}
+	if (next.config->digest != digest) {
+		log_error(
+			"reload_refused",
+			log_str("error", "the file changed while it was read; send SIGHUP again"));
+		loaded_release(&next);
+		return false;
+	}
+	struct loaded previous = *service->loaded;
+	*service->loaded = next;
+	server_reload(service->server, service->loaded->config, &service->loaded->registry);
+	loaded_release(&previous);
+	log_set_level(service->loaded->config->log_level);
+	log_info("reloaded", log_str("config", service->loaded->config->path));
+	return true;
+}
+
+static int start(struct service *service, int channel)
 {
 	struct error error = {0};
 	int status = loop_new(&service->loop);
 
 	if (status == 0)
-		status = server_new(service->loop, config, registry, channel, &service->server);
+		status = server_new(service->loop, service->loaded->config,
+				    &service->loaded->registry, channel, &service->server);
 	if (status < 0) {
 		log_error("server_start_failed", log_str("error", strerrordesc_np(-status)));
 		return status;
 	}
 	loop_timer_init(&service->flush, flush_expired);
 	server_on_change(service->server, changed, service);
+	server_on_reload(service->server, reload, service);
 	status = http_start(service->server, &service->http, &error);
 	if (status < 0)
 		log_error("listen_failed", log_str("field", error.field),
@@ -102,14 +133,13 @@ static int start(struct service *service, const struct config *config,
 	return status;
 }
 
-int service_run(const struct config *config, const struct registry *registry, int channel,
-		int ready_fd)
+int service_run(struct loaded *loaded, const struct config_flags *flags, int channel, int ready_fd)
 {
-	struct service service = {.ready_fd = ready_fd};
+	struct service service = {.loaded = loaded, .flags = flags, .ready_fd = ready_fd};
 	int status = fd_set_nonblocking(channel);
 
 	if (status == 0)
-		status = start(&service, config, registry, channel);
+		status = start(&service, channel);
 	if (status == 0)
 		status = loop_run(service.loop);
 	bool orderly = status == 0 && server_is_stopping(service.server) &&

@@ -1,6 +1,6 @@
 /*
- * From the queue to a worker: a job goes to the host that became free last, whose memory and caches
- * are warm; on hosts with several workers, to each host in turn.
+ * Into the queue, and from the queue to a worker: a job goes to the host that became free last,
+ * whose memory and caches are warm; on hosts with several workers, to each host in turn.
  */
 #include <errno.h>
 #include <string.h>
@@ -11,6 +11,8 @@
 #include "base/log.h"
 #include "ipc/channel.h"
 #include "server/state.h"
+
+#define RETRY_AFTER_MAX 600
 
 void dispatch_host_is_free(struct host *host)
 {
@@ -29,6 +31,97 @@ void dispatch_host_is_free(struct host *host)
 		list_append(&host->pool->idle, &host->idle);
 }
 
+/* --- into the queue --------------------------------------------------------------------------- */
+
+static struct queue *wake_pool(void *data, uint32_t pool_index)
+{
+	struct server *server = data;
+
+	server->pools[pool_index].dispatch_due = true;
+	return &server->pools[pool_index].queue;
+}
+
+void dispatch_init(struct server *server)
+{
+	server->caps.wake = wake_pool;
+	server->caps.data = server;
+}
+
+void dispatch_put(struct server *server, struct job *job)
+{
+	struct pool *pool = &server->pools[job->pool_index];
+
+	queue_put(&pool->queue, job);
+	if (job->queue_ttl_ms)
+		deadline_set(server, job, job->queued_ns + job->queue_ttl_ms * NS_PER_MS);
+	pool->dispatch_due = true;
+	scaling_hint(pool);
+}
+
+void dispatch_put_back(struct server *server, struct job *job)
+{
+	deadline_clear(server, job);
+	job->attempt--;
+	job->dispatched_ns = 0;
+	job_transition(job, JOB_EVENT_REQUEUE);
+	if (server->shutdowns == 0) {
+		dispatch_put(server, job);
+		return;
+	}
+	job->stop_reason = STOP_SHUTDOWN;
+	job_end_stopped(server, job);
+}
+
+bool dispatch_due(struct server *server)
+{
+	bool again = false;
+
+	for (uint32_t i = 0; i < server->pool_count; i++)
+		if (server->pools[i].dispatch_due)
+			dispatch(&server->pools[i]);
+	/* One pool's dispatch may have given room to another that was before it. */
+	for (uint32_t i = 0; i < server->pool_count; i++)
+		again = again || server->pools[i].dispatch_due;
+	return again;
+}
+
+bool dispatch_has_room(const struct pool *pool, size_t jobs, uint64_t bytes)
+{
+	const struct config_pool *config = pool->config;
+	uint64_t waiting = pool->queue.length + pool->scheduled;
+	uint64_t waiting_bytes = pool->queue.bytes + pool->scheduled_bytes;
+
+	return jobs <= config->queue_jobs && waiting <= config->queue_jobs - jobs &&
+	       bytes <= config->queue_bytes && waiting_bytes <= config->queue_bytes - bytes;
+}
+
+/* By what has ended in the last ten seconds; in a pool that has only begun, by how long its runs
+ * take. */
+static double seconds_to_drain(const struct pool *pool, int64_t now_ns)
+{
+	double waiting = (double)pool->queue.length;
+	double rate = rate_per_second(&pool->rate, now_ns, 10);
+	bool is_young = now_ns - pool->server->started_ns < 10 * NS_PER_S;
+
+	if (pool->paused)
+		return RETRY_AFTER_MAX;
+	if (rate > 0)
+		return waiting / rate;
+	if (is_young && pool->run.count > 0)
+		return waiting * (double)pool->run.sum_ns / (double)pool->run.count / 1e9 /
+		       (double)(pool->wanted * pool->config->threads);
+	return RETRY_AFTER_MAX; /* nothing ends */
+}
+
+unsigned int dispatch_retry_after(const struct pool *pool, int64_t now_ns)
+{
+	double seconds = seconds_to_drain(pool, now_ns);
+
+	return seconds >= RETRY_AFTER_MAX ? RETRY_AFTER_MAX : (unsigned int)seconds + 1;
+}
+
+/* --- to a worker ------------------------------------------------------------------------------ */
+
 static void fill_message(const struct job *job, int64_t now_ns, struct message_run *ret_message)
 {
 	const struct pool *pool = ((const struct host *)job->host)->pool;
@@ -39,7 +132,9 @@ static void fill_message(const struct job *job, int64_t now_ns, struct message_r
 		.task_index = job->task_index,
 		.attempt = job->attempt,
 		.cell = job->cell,
+		.has_cpu_limit = job->cpu_ms > 0,
 		.deadline_ns = job->timeout_ms ? now_ns + job->timeout_ms * NS_PER_MS : 0,
+		.memory_limit = job->memory_bytes,
 		.result_limit = pool->config->result_bytes,
 		.args_length = job->args_length,
 	};
@@ -69,9 +164,11 @@ static int send_job(const struct job *job, int64_t now_ns)
 static void enter_cell(struct host *host, struct job *job, int64_t now_ns)
 {
 	uint32_t cell = host->free_cells[--host->free_count];
+	struct scoreboard_cell *board = scoreboard_cell(&host->scoreboard, cell);
 
 	/* Clean before the job can be in it; from now on the cell is this job's alone. */
-	atomic_store(&scoreboard_cell(&host->scoreboard, cell)->stop, 0);
+	atomic_store(&board->stop, 0);
+	atomic_store(&board->memory_seen, 0);
 	host->cells[cell] = job;
 	host->pool->running++;
 	job->host = host;
@@ -81,26 +178,20 @@ static void enter_cell(struct host *host, struct job *job, int64_t now_ns)
 	job_transition(job, JOB_EVENT_START);
 }
 
-static void leave_cell_unsent(struct host *host, struct job *job)
-{
-	host_release_cell(host, job);
-	job->attempt--;
-	job->dispatched_ns = 0;
-	job_transition(job, JOB_EVENT_REQUEUE);
-	queue_push_front(host->pool, job);
-}
-
 /* The host did not take the job: why, and what becomes of the two. */
 static void not_sent(struct host *host, struct job *job, int status)
 {
-	leave_cell_unsent(host, job);
+	struct server *server = host->pool->server;
+
+	host_release_cell(host, job);
+	dispatch_put_back(server, job);
 	if (status == -EAGAIN) {
 		host->blocked = true;
-		loop_change(host->pool->server->loop, &host->channel, EPOLLIN | EPOLLOUT);
+		loop_change(server->loop, &host->channel, EPOLLIN | EPOLLOUT);
 	} else {
 		/* Its channel is broken: it is dying, or to be ended. HOST_DOWN follows either way.
-		 */
-		log_warning("host_unreachable", log_str("pool", host->pool->config->name),
+		 * */
+		log_warning("host_unreachable", log_str("pool", host->pool->name),
 			    log_int("pid", host->pid), log_str("error", strerrordesc_np(-status)));
 		host->closed = true;
 		host_kill(host);
@@ -112,20 +203,50 @@ static void hand_over(struct host *host, struct job *job)
 	struct server *server = host->pool->server;
 	int64_t now_ns = clock_monotonic_ns();
 
+	deadline_clear(server, job);
 	enter_cell(host, job, now_ns);
 	int status = send_job(job, now_ns);
 	list_remove(&host->idle);
 	if (status < 0)
 		not_sent(host, job, status);
-	else if (job->timeout_ms)
-		deadline_set(server, job, now_ns + job->timeout_ms * NS_PER_MS);
+	else
+		deadline_watch_run(server, job, now_ns);
 	dispatch_host_is_free(host);
+}
+
+/* The least priority that may start now: with no more free workers than are reserved, only that
+ * which they are reserved for. However small the pool is at the moment, one worker serves
+ * everybody. */
+static int least_priority(const struct pool *pool)
+{
+	unsigned int workers = pool->wanted * pool->config->threads;
+	unsigned int reserved = pool->config->reserved_workers;
+	unsigned int free_workers = 0;
+
+	if (reserved >= workers)
+		reserved = workers - 1;
+	if (reserved == 0)
+		return JOB_PRIORITY_MIN;
+	list_for_each (node, &pool->idle) {
+		free_workers += container_of(node, struct host, idle)->free_count;
+		if (free_workers > reserved)
+			return JOB_PRIORITY_MIN;
+	}
+	return pool->config->reserved_priority;
 }
 
 void dispatch(struct pool *pool)
 {
-	while (pool->queue_length > 0 && !list_empty(&pool->idle)) {
+	pool->dispatch_due = false;
+	pool->held_back = false;
+	while (!pool->paused && pool->queue.length > 0 && !list_empty(&pool->idle)) {
 		struct host *host = container_of(pool->idle.next, struct host, idle);
-		hand_over(host, queue_pop(pool));
+		struct job *job =
+			queue_take(&pool->queue, least_priority(pool), &pool->server->caps);
+		if (!job) {
+			pool->held_back = queue_next(&pool->queue) != NULL;
+			break;
+		}
+		hand_over(host, job);
 	}
 }

@@ -12,60 +12,7 @@
 /* After a shutdown's grace a job gets this long to heed the request to stop. */
 #define SHUTDOWN_STOP_NS (500 * NS_PER_MS)
 
-/* --- deadlines ------------------------------------------------------------------------------- */
-
-static void arm(struct server *server)
-{
-	const struct heap_node *least = heap_least(&server->deadlines);
-
-	if (!least)
-		loop_timer_cancel(server->loop, &server->deadline_timer);
-	else if (!heap_contains(&server->deadline_timer.node) ||
-		 server->deadline_timer.node.key != least->key)
-		loop_timer_set(server->loop, &server->deadline_timer, least->key);
-}
-
-void deadline_set(struct server *server, struct job *job, int64_t at_ns)
-{
-	heap_put(&server->deadlines, &job->deadline, at_ns);
-	arm(server);
-}
-
-void deadline_clear(struct server *server, struct job *job)
-{
-	if (!heap_contains(&job->deadline))
-		return;
-	heap_remove(&server->deadlines, &job->deadline);
-	arm(server);
-}
-
-static void deadline_passed(struct server *server, struct job *job)
-{
-	if (job->state == JOB_RUNNING)
-		job_stop(server, job, STOP_TIMED_OUT);
-	else if (job->state == JOB_STOPPING)
-		host_condemn(job->host, job);
-}
-
-static void deadline_timer_expired(struct loop_timer *timer)
-{
-	struct server *server = container_of(timer, struct server, deadline_timer);
-	int64_t now_ns = clock_monotonic_ns();
-
-	for (struct heap_node *node;
-	     (node = heap_least(&server->deadlines)) && node->key <= now_ns;) {
-		heap_remove(&server->deadlines, node);
-		deadline_passed(server, container_of(node, struct job, deadline));
-	}
-	arm(server);
-}
-
-void deadlines_init(struct server *server)
-{
-	loop_timer_init(&server->deadline_timer, deadline_timer_expired);
-}
-
-/* --- stopping -------------------------------------------------------------------------------- */
+/* --- stopping --------------------------------------------------------------------------------- */
 
 void job_stop(struct server *server, struct job *job, enum stop_reason reason)
 {
@@ -79,19 +26,21 @@ void job_stop(struct server *server, struct job *job, enum stop_reason reason)
 	job->stop_reason = reason;
 	job->stop_asked_ns = clock_monotonic_ns();
 	scoreboard_stop(&host->scoreboard, job->cell);
+	host_signal_stop(host);
 	deadline_set(server, job, job->stop_asked_ns + grace_ns);
 }
 
-void job_refresh(struct job *job)
+static void refresh_worker(struct job *job)
 {
 	const struct host *host = job->host;
 
-	if (!host || !host_has_begun(host, job))
+	if (!host_has_begun(host, job))
 		return;
 	const struct scoreboard_cell *cell = scoreboard_cell(&host->scoreboard, job->cell);
 	uint32_t worker = atomic_load_explicit(&cell->worker, memory_order_relaxed);
 	int64_t started_ns = atomic_load_explicit(&cell->started_ns, memory_order_relaxed);
-	if (worker >= host->scoreboard.workers || started_ns < job->dispatched_ns)
+	if (worker >= host->scoreboard.workers || started_ns < job->dispatched_ns ||
+	    started_ns > clock_monotonic_ns())
 		return; /* it was scribbled upon */
 	const struct scoreboard_worker *board = scoreboard_worker(&host->scoreboard, worker);
 	job->metering.started_ns = started_ns;
@@ -101,10 +50,81 @@ void job_refresh(struct job *job)
 		.host = host->slot_index,
 		.thread = worker,
 		.generation = host->generation,
-		.jobs_before = atomic_load_explicit(&board->jobs, memory_order_relaxed)};
+		.jobs_before = atomic_load_explicit(&board->jobs, memory_order_relaxed),
+	};
 }
 
-/* --- the end --------------------------------------------------------------------------------- */
+void job_refresh(struct server *server, struct job *job)
+{
+	if (job->host)
+		refresh_worker(job);
+	else if (job->state == JOB_QUEUED)
+		job->queue_position = queue_position(&server->pools[job->pool_index].queue, job);
+}
+
+/* --- another attempt -------------------------------------------------------------------------- */
+
+/* A crash counts against a cap of its own, unless it was another job's. */
+static bool may_crash_again(const struct pool *pool, struct job *job)
+{
+	enum job_cause cause = job->error.cause;
+	bool is_crash = cause == CAUSE_SIGNAL || cause == CAUSE_EXIT_STATUS ||
+			(cause == CAUSE_HOST_LOST && !job->error.has_culprit);
+
+	if (!is_crash)
+		return true;
+	job->crashes++;
+	return job->crashes < pool->config->max_crashes;
+}
+
+static bool is_to_be_retried(const struct server *server, const struct pool *pool, struct job *job,
+			     enum job_event event)
+{
+	bool ended_badly =
+		event == JOB_EVENT_FAIL || event == JOB_EVENT_TIME_OUT || event == JOB_EVENT_CRASH;
+	bool crashes_left = may_crash_again(pool, job);
+
+	return ended_badly && crashes_left && job->attempt > 0 &&
+	       job->attempt < job->max_attempts && (job->retry.causes & (1U << job->error.cause)) &&
+	       !server->shutdowns && !job->is_cancelled;
+}
+
+/* The pause before the next attempt: drawn from 0 to a bound that doubles with each attempt, up to
+ * its maximum. */
+static int64_t draw_backoff_ns(const struct job *job)
+{
+	int64_t bound_ms = job->retry.backoff_ms;
+
+	for (uint32_t i = 1; i < job->attempt && bound_ms < job->retry.backoff_max_ms; i++)
+		bound_ms *= 2;
+	if (bound_ms > job->retry.backoff_max_ms)
+		bound_ms = job->retry.backoff_max_ms;
+	uint64_t bound_us = (uint64_t)bound_ms * 1000 + 1;
+	uint64_t random;
+	arc4random_buf(&random, sizeof(random));
+	return (int64_t)(random % bound_us) * NS_PER_US;
+}
+
+/* Schedules the next attempt. False if memory is short: then this one was the last. */
+static bool retry(struct server *server, struct pool *pool, struct job *job, enum job_event event)
+{
+	int64_t now_ns = clock_monotonic_ns();
+	int64_t pause_ns = draw_backoff_ns(job);
+
+	job->finished_ns = now_ns;
+	if (job_keep_attempt(job, (enum job_state)job_next_state(job->state, event)) < 0)
+		return false;
+	job_transition(job, JOB_EVENT_RETRY);
+	job->due_ns = now_ns + pause_ns;
+	pool->retries++;
+	pool->scheduled++;
+	pool->scheduled_bytes += job->args_length;
+	if (deadline_set(server, job, job->due_ns) < 0)
+		become_due(server, job, now_ns); /* without a pause rather than never */
+	return true;
+}
+
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static void count_end(struct pool *pool, const struct job *job)
 {
@@ -114,7 +134,7 @@ static void count_end(struct pool *pool, const struct job *job)
 	rate_add(&pool->rate, job->finished_ns, 1);
 	histogram_record(&pool->total, job->finished_ns - job->submitted_ns);
 	if (job->dispatched_ns)
-		histogram_record(&pool->queued, job->dispatched_ns - job->submitted_ns);
+		histogram_record(&pool->queued, job->dispatched_ns - job->queued_ns);
 	if (metering->started_ns > 0 && metering->ended_ns > 0)
 		histogram_record(&pool->run, metering->ended_ns - metering->started_ns);
 }
@@ -144,17 +164,35 @@ void waiters_wake(struct list *waiters)
 	}
 }
 
+static bool knows(enum job_state state, enum job_event event)
+{
+	return job_next_state(state, event) >= 0;
+}
+
+static void drop_result(struct job *job)
+{
+	free(job->result);
+	job->result = NULL;
+	job->result_length = 0;
+}
+
 void job_end(struct server *server, struct job *job, enum job_event event)
 {
 	struct pool *pool = &server->pools[job->pool_index];
 
-	if (job_transition(job, event) < 0) {
+	if (!knows(job->state, event)) {
 		log_error("impossible_transition", log_str("state", job_state_name(job->state)),
 			  log_str("event", job_event_name(event)));
 		abort();
 	}
-	job->finished_ns = clock_monotonic_ns();
 	deadline_clear(server, job);
+	if (is_to_be_retried(server, pool, job, event) && retry(server, pool, job, event))
+		return;
+	job_transition(job, event);
+	job->finished_ns = clock_monotonic_ns();
+	if (job->state != JOB_SUCCEEDED)
+		drop_result(job); /* it may have answered, and broken a limit */
+	caps_release(&server->caps, job);
 	free(job->args);
 	job->args = NULL;
 	job->args_length = 0;
@@ -171,15 +209,72 @@ void job_end(struct server *server, struct job *job, enum job_event event)
 		server_changed(server);
 }
 
+/* Milliseconds that the attempt has run, as far as is known. */
+static int64_t ran_ms(const struct job *job)
+{
+	int64_t from_ns =
+		job->metering.started_ns > 0 ? job->metering.started_ns : job->dispatched_ns;
+	int64_t to_ns = job->metering.ended_ns > 0 ? job->metering.ended_ns : clock_monotonic_ns();
+
+	return (to_ns - from_ns) / NS_PER_MS;
+}
+
+static void end_timed_out(struct server *server, struct job *job)
+{
+	job_set_error(job, CAUSE_WALL_LIMIT, "the job ran longer than its timeout of %lld ms",
+		      (long long)job->timeout_ms);
+	job->error.limit_ms = job->timeout_ms;
+	job->error.seen_ms = ran_ms(job);
+	job_end(server, job, JOB_EVENT_TIME_OUT);
+}
+
+static void end_cpu(struct server *server, struct job *job)
+{
+	const struct metering *metering = &job->metering;
+	int64_t used_ns = metering->cpu_user_ns != METERING_UNKNOWN
+				  ? metering->cpu_user_ns + metering->cpu_system_ns
+				  : job->cpu_seen_ns;
+
+	job_set_error(job, CAUSE_CPU_LIMIT, "the job used more CPU time than its limit of %lld ms",
+		      (long long)job->cpu_ms);
+	job->error.limit_ms = job->cpu_ms;
+	job->error.seen_ms = used_ns / NS_PER_MS;
+	job_end(server, job, JOB_EVENT_TIME_OUT);
+}
+
+static void end_output(struct server *server, struct job *job)
+{
+	uint64_t out = job->stdout_output.total_bytes;
+	uint64_t err = job->stderr_output.total_bytes;
+
+	job->error.limit_bytes = (int64_t)job->stdout_output.capacity;
+	job->error.seen_bytes = (int64_t)(out > err ? out : err);
+	job_set_error(job, CAUSE_OUTPUT_LIMIT, "the job wrote more than its limit of %lld bytes",
+		      (long long)job->error.limit_bytes);
+	job_end(server, job, JOB_EVENT_FAIL);
+}
+
+void job_end_memory(struct server *server, struct job *job, int64_t seen_bytes)
+{
+	job->error.limit_bytes = job->memory_bytes;
+	job->error.seen_bytes = seen_bytes;
+	job_set_error(job, CAUSE_MEMORY_LIMIT,
+		      "the job wanted more memory than its limit of %lld bytes",
+		      (long long)job->memory_bytes);
+	job_end(server, job, JOB_EVENT_FAIL);
+}
+
 void job_end_stopped(struct server *server, struct job *job)
 {
 	switch (job->stop_reason) {
 	case STOP_TIMED_OUT:
-		job_set_error(job, CAUSE_WALL_LIMIT,
-			      "the job ran longer than its timeout of %lld ms",
-			      (long long)job->timeout_ms);
-		job->error.limit_ms = job->timeout_ms;
-		job_end(server, job, JOB_EVENT_TIME_OUT);
+		end_timed_out(server, job);
+		return;
+	case STOP_CPU:
+		end_cpu(server, job);
+		return;
+	case STOP_OUTPUT:
+		end_output(server, job);
 		return;
 	case STOP_SHUTDOWN:
 		job_set_error(job, CAUSE_CANCELLED, "the service was shutting down");

@@ -13,12 +13,14 @@
 #include <sys/epoll.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/proc.h"
 #include "ipc/channel.h"
 #include "server/state.h"
 
@@ -28,10 +30,12 @@
 	(1 << 20) /* at a job's end: more than a pipe holds (pipe(7): 65536 by default) */
 #define STRAY_LOG_BYTES 4096 /* of output that belongs to no job, logged for a host */
 #define MASTER_RETRY_NS (10 * NS_PER_MS)
+#define LOST_STARTS_MAX                                                                            \
+	5 /* hosts that a job may lose before it has begun: its arguments may be what kills them */
 
 static void channel_is_ready(struct loop_source *source, uint32_t events);
 
-/* --- making and freeing ---------------------------------------------------------------------- */
+/* --- making and freeing ----------------------------------------------------------------------- */
 
 static void slot_backoff_over(struct loop_timer *timer)
 {
@@ -62,6 +66,9 @@ static struct host *host_new(struct slot *slot)
 	host->pool = slot->pool;
 	host->slot_index = slot->index;
 	host->generation = slot->generation;
+	host->epoch = slot->pool->server->epoch;
+	host->born_ns = clock_monotonic_ns();
+	host->jobs_limit = recycle_limit(&slot->pool->config->recycle);
 	host->pidfd = host->channel.fd = host->output.fd = host->errors.fd = -1;
 	host->cells = calloc(cells, sizeof(struct job *));
 	host->free_cells = calloc(cells, sizeof(uint32_t));
@@ -110,8 +117,9 @@ void slot_start(struct slot *slot)
 					   .slot = slot->index,
 					   .threads = pool->config->threads};
 
-	if (pool->server->shutdowns)
+	if (pool->server->shutdowns || slot->host || slot->index >= pool->wanted)
 		return;
+	snprintf(start.pool, sizeof(start.pool), "%s", pool->name);
 	slot->generation++;
 	start.generation = slot->generation;
 	slot->host = host_new(slot);
@@ -140,7 +148,7 @@ static struct host *find_host(struct server *server, uint32_t pool_index, uint32
 	return NULL;
 }
 
-/* --- ending a host --------------------------------------------------------------------------- */
+/* --- ending a host ---------------------------------------------------------------------------- */
 
 void host_kill(struct host *host)
 {
@@ -151,18 +159,27 @@ void host_kill(struct host *host)
 		syscall(SYS_pidfd_send_signal, host->pidfd, SIGKILL, NULL, 0);
 }
 
-/* Jobs of the host that were not asked to stop. */
+void host_signal_stop(const struct host *host)
+{
+	/* On a host of several workers it would reach the neighbours' processes as well. */
+	if (host->pidfd >= 0 && host->pool->config->threads == 1)
+		syscall(SYS_pidfd_send_signal, host->pidfd, MESSAGE_STOP_SIGNAL, NULL, 0);
+}
+
+/* Jobs of the host that may yet end by themselves: all but those whose grace is over. */
 static uint32_t healthy_jobs(const struct host *host)
 {
 	uint32_t count = 0;
 
-	for (uint32_t i = 0; i < host->pool->config->threads; i++)
-		count += host->cells[i] && host->cells[i]->state == JOB_RUNNING;
+	for (uint32_t i = 0; i < host->pool->config->threads; i++) {
+		const struct job *job = host->cells[i];
+		count += job && (job->state == JOB_RUNNING || heap_contains(&job->deadline));
+	}
 	return count;
 }
 
-/* Takes the host out of its slot, where a fresh one is started at once. */
-static void host_drain(struct host *host)
+/* Takes the host out of its slot, where a fresh one is started at once if one is wanted. */
+static void leave_slot(struct host *host)
 {
 	struct slot *slot = &host->pool->slots[host->slot_index];
 
@@ -173,40 +190,64 @@ static void host_drain(struct host *host)
 	slot_start(slot);
 }
 
+/* What does not end by then is killed. */
+static void drain_by_deadline(struct host *host)
+{
+	int64_t at_ns = clock_monotonic_ns() + host->pool->config->quarantine_ms * NS_PER_MS;
+
+	if (!heap_contains(&host->kill.node))
+		loop_timer_set(host->pool->server->loop, &host->kill, at_ns);
+}
+
+/* A draining host that has no job left leaves by itself when its channel ends; one that is left
+ * with nothing but jobs that ignore their grace is killed. */
+static void drain_further(struct host *host)
+{
+	if (!host->draining || host->killed)
+		return;
+	if (host->free_count == host->pool->config->threads) {
+		close_source(host->pool->server->loop, &host->channel);
+		drain_by_deadline(host);
+	} else if (host->has_culprit && healthy_jobs(host) == 0)
+		host_kill(host);
+}
+
 void host_condemn(struct host *host, const struct job *job)
 {
-	const struct config_pool *config = host->pool->config;
+	const struct server *server = host->pool->server;
 
 	if (host->killed)
 		return;
+	if (!host->has_culprit)
+		host->culprit = job->by_id.id;
 	host->has_culprit = true;
-	host->culprit = job->by_id.id;
-	if (!host->draining && config->threads > 1 && !host->pool->server->shutdowns)
-		host_drain(host);
-	if (healthy_jobs(host) == 0 || host->pool->server->shutdown_forced)
+	if (healthy_jobs(host) == 0 || server->shutdown_forced) {
 		host_kill(host);
-	else
-		loop_timer_set(host->pool->server->loop, &host->kill,
-			       clock_monotonic_ns() + config->quarantine_ms * NS_PER_MS);
+		return;
+	}
+	if (!host->draining)
+		leave_slot(host);
+	drain_by_deadline(host);
 }
 
-/* A job of a draining host has ended: with no healthy one left there is nothing to wait for. */
-static void drained_further(struct host *host)
+void host_retire(struct host *host, enum restart_reason reason)
 {
-	if (!host->draining || host->killed || healthy_jobs(host) > 0)
+	if (host->draining || host->killed)
 		return;
-	if (host->free_count == host->pool->config->threads)
-		/* Nobody runs on it any more: the end of its channel lets it leave by itself. */
-		close_source(host->pool->server->loop, &host->channel);
+	host->retired = true;
+	host->reason = reason;
+	leave_slot(host);
+	if (host->ready)
+		drain_further(host);
 	else
-		host_kill(host);
+		drain_by_deadline(host); /* it is told when it is up: see take_ready() */
 }
 
 void hosts_kill_busy(struct server *server)
 {
-	for (size_t i = 0; i < server->config->pool_count; i++) {
+	for (uint32_t i = 0; i < server->pool_count; i++) {
 		struct pool *pool = &server->pools[i];
-		for (uint32_t slot = 0; slot < pool->config->hosts; slot++) {
+		for (uint32_t slot = 0; slot < pool->wanted; slot++) {
 			struct host *host = pool->slots[slot].host;
 			if (host && host->free_count < pool->config->threads)
 				host_kill(host);
@@ -216,7 +257,7 @@ void hosts_kill_busy(struct server *server)
 	}
 }
 
-/* --- output ---------------------------------------------------------------------------------- */
+/* --- output ----------------------------------------------------------------------------------- */
 
 /* Output that no job can be given for: of a host with several workers, or after the job's end. */
 static void stray_output(struct host *host, const char *bytes, size_t length)
@@ -225,10 +266,20 @@ static void stray_output(struct host *host, const char *bytes, size_t length)
 
 	if (host->stray_bytes < STRAY_LOG_BYTES) {
 		snprintf(text, sizeof(text), "%.*s", (int)(length < 1000 ? length : 1000), bytes);
-		log_info("host_output", log_str("pool", host->pool->config->name),
+		log_info("host_output", log_str("pool", host->pool->name),
 			 log_int("pid", host->pid), log_str("text", text));
 	}
 	host->stray_bytes += length;
+}
+
+static void keep_output(struct host *host, struct job *job, bool is_stdout, const char *bytes,
+			size_t length)
+{
+	struct output *output = is_stdout ? &job->stdout_output : &job->stderr_output;
+
+	output_append(output, bytes, length);
+	if (job->stop_on_output && output->total_bytes > output->capacity)
+		job_stop(host->pool->server, job, STOP_OUTPUT);
 }
 
 static void take_output(struct host *host, bool is_stdout, const char *bytes, size_t length)
@@ -236,7 +287,7 @@ static void take_output(struct host *host, bool is_stdout, const char *bytes, si
 	struct job *job = host->pool->config->threads == 1 ? host->cells[0] : NULL;
 
 	if (job)
-		output_append(is_stdout ? &job->stdout_output : &job->stderr_output, bytes, length);
+		keep_output(host, job, is_stdout, bytes, length);
 	else
 		stray_output(host, bytes, length);
 }
@@ -278,12 +329,12 @@ static void drain_pipes(struct host *host)
 	read_pipe(host, &host->errors, false, PIPE_DRAIN_BYTES);
 }
 
-/* --- what a host says ------------------------------------------------------------------------ */
+/* --- what a host says ------------------------------------------------------------------------- */
 
 /* It sent something that none of ours sends: it cannot be believed any more. */
 static void host_is_mad(struct host *host, const char *what)
 {
-	log_warning("host_sent_nonsense", log_str("pool", host->pool->config->name),
+	log_warning("host_sent_nonsense", log_str("pool", host->pool->name),
 		    log_int("pid", host->pid), log_str("message", what));
 	host->closed = true;
 	list_remove(&host->idle);
@@ -297,6 +348,7 @@ void host_release_cell(struct host *host, struct job *job)
 	host->free_cells[host->free_count++] = job->cell;
 	host->pool->running--;
 	job->host = NULL;
+	caps_leave(&host->pool->server->caps, job);
 }
 
 bool host_has_begun(const struct host *host, const struct job *job)
@@ -305,6 +357,44 @@ bool host_has_begun(const struct host *host, const struct job *job)
 		return false;
 	return atomic_load_explicit(&scoreboard_cell(&host->scoreboard, job->cell)->started,
 				    memory_order_acquire) == job->seq;
+}
+
+int64_t host_memory_seen(const struct host *host, const struct job *job)
+{
+	if (job->memory_bytes == 0 || !host->scoreboard.memory)
+		return 0;
+	int64_t seen = atomic_load(&scoreboard_cell(&host->scoreboard, job->cell)->memory_seen);
+	return seen > 0 ? seen : 0;
+}
+
+static int64_t process_cpu_ns(pid_t pid)
+{
+	struct timespec time;
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) != 0 || clock_gettime(clock, &time) < 0)
+		return METERING_UNKNOWN;
+	return time.tv_sec * NS_PER_S + time.tv_nsec;
+}
+
+int64_t host_cpu_ns(const struct host *host, const struct job *job)
+{
+	if (!host_has_begun(host, job))
+		return 0;
+	const struct scoreboard_cell *cell = scoreboard_cell(&host->scoreboard, job->cell);
+	uint32_t worker = atomic_load(&cell->worker);
+	int64_t now_ns;
+	if (host->pool->config->threads == 1)
+		now_ns = process_cpu_ns(host->pid);
+	else if (worker < host->scoreboard.workers)
+		now_ns = proc_thread_cpu_ns(
+			host->pid, atomic_load(&scoreboard_worker(&host->scoreboard, worker)->tid));
+	else
+		return METERING_UNKNOWN;
+	int64_t before_ns = atomic_load(&cell->cpu_ns);
+	if (now_ns == METERING_UNKNOWN || before_ns < 0 || before_ns > now_ns)
+		return METERING_UNKNOWN;
+	return now_ns - before_ns;
 }
 
 static void take_worker(struct job *job, const struct host *host, const struct message_done *done)
@@ -367,19 +457,32 @@ static void end_too_large(struct server *server, struct job *job, const char *fa
 	job_end(server, job, JOB_EVENT_FAIL);
 }
 
-/* Ends the job as its worker reports. A job that was asked to stop and did something else than to
- * succeed ended because of it; one that ran past its time has timed out, whatever it answers. */
-static void end_as_reported(struct server *server, struct job *job, const struct message_done *done,
-			    const char *failure)
+static bool wrote_too_much(const struct job *job)
 {
-	enum done_outcome outcome = (enum done_outcome)done->outcome;
-	bool stopping = job->state == JOB_STOPPING;
+	return job->stop_on_output &&
+	       (job->stdout_output.total_bytes > job->stdout_output.capacity ||
+		job->stderr_output.total_bytes > job->stderr_output.capacity);
+}
 
-	if (stopping && (outcome != DONE_SUCCEEDED || job->stop_reason == STOP_TIMED_OUT)) {
-		job_end_stopped(server, job);
-		return;
-	}
-	switch (outcome) {
+/* What the job held too much of, if it did: the worker's allocator had to refuse it memory, and it
+ * failed; or it went past the limit by other ways, and whatever it answers then, it has broken its
+ * limit. 0 if it did not. */
+static int64_t memory_passed(const struct job *job, enum done_outcome outcome,
+			     int64_t refused_bytes)
+{
+	int64_t passed_bytes = job->memory_bytes > 0
+				       ? metering_memory_passed(&job->metering, job->memory_bytes)
+				       : 0;
+
+	if (passed_bytes > 0)
+		return passed_bytes;
+	return outcome == DONE_FAILED ? refused_bytes : 0;
+}
+
+static void end_unasked(struct server *server, struct job *job, const struct message_done *done,
+			const char *failure)
+{
+	switch ((enum done_outcome)done->outcome) {
 	case DONE_SUCCEEDED:
 		job_end(server, job, JOB_EVENT_SUCCEED);
 		break;
@@ -395,6 +498,25 @@ static void end_as_reported(struct server *server, struct job *job, const struct
 		end_too_large(server, job, failure, done->failure_length);
 		break;
 	}
+}
+
+/* Ends the job as its worker reports. A job that was cancelled and succeeded all the same has
+ * succeeded; one that broke a limit has broken it, whatever it answers. */
+static void end_as_reported(struct server *server, struct job *job, const struct message_done *done,
+			    const char *failure, int64_t refused_bytes)
+{
+	enum done_outcome outcome = (enum done_outcome)done->outcome;
+	bool cancelled = job->stop_reason == STOP_CANCELLED || job->stop_reason == STOP_SHUTDOWN;
+	int64_t passed_bytes = memory_passed(job, outcome, refused_bytes);
+
+	if (job->state == JOB_RUNNING && wrote_too_much(job))
+		job->stop_reason = STOP_OUTPUT;
+	if (job->stop_reason != STOP_NONE && !(cancelled && outcome == DONE_SUCCEEDED))
+		job_end_stopped(server, job);
+	else if (passed_bytes > 0)
+		job_end_memory(server, job, passed_bytes);
+	else
+		end_unasked(server, job, done, failure);
 }
 
 static void take_done(struct host *host, size_t length, int file, size_t fd_count)
@@ -425,17 +547,24 @@ static void take_done(struct host *host, size_t length, int file, size_t fd_coun
 		drain_pipes(host);
 	take_worker(job, host, &done);
 	host->begun = true;
+	host->jobs_done++;
+	host->idle_since_ns = done.metering.ended_ns;
 	host->pool->slots[host->slot_index].failures = 0;
+	int64_t refused_bytes = host_memory_seen(host, job);
 	host_release_cell(host, job);
 	if (status < 0) {
 		static const char lost[] =
 			"the result could not be taken over: memory or descriptors are short";
 		end_failed(server, job, lost, sizeof(lost) - 1);
 	} else {
-		end_as_reported(server, job, &done, failure);
+		end_as_reported(server, job, &done, failure, refused_bytes);
 	}
+	enum restart_reason reason;
+	if (!host->draining &&
+	    host_is_worn(host, done.metering.host_rss_bytes, done.metering.ended_ns, &reason))
+		host_retire(host, reason);
 	dispatch_host_is_free(host);
-	drained_further(host);
+	drain_further(host);
 }
 
 static void take_host_output(struct host *host, size_t length)
@@ -450,8 +579,7 @@ static void take_host_output(struct host *host, size_t length)
 	}
 	struct job *job = host->cells[output.cell];
 	if (job && job->seq == output.seq)
-		output_append(output.stream == 1 ? &job->stdout_output : &job->stderr_output, bytes,
-			      output.length);
+		keep_output(host, job, output.stream == 1, bytes, output.length);
 }
 
 static void take_ready(struct host *host, size_t length)
@@ -464,7 +592,11 @@ static void take_ready(struct host *host, size_t length)
 		return;
 	}
 	host->ready = true;
-	log_info("host_ready", log_str("pool", host->pool->config->name),
+	if (host->draining) { /* it was retired before it was up */
+		drain_further(host);
+		return;
+	}
+	log_info("host_ready", log_str("pool", host->pool->name),
 		 log_uint("host", host->slot_index), log_int("pid", host->pid),
 		 log_uint("generation", host->generation));
 	dispatch_host_is_free(host);
@@ -523,9 +655,10 @@ static void channel_is_ready(struct loop_source *source, uint32_t events)
 	for (int i = 0; i < MESSAGES_A_ROUND && take_message(host); i++)
 		;
 	dispatch(pool);
+	dispatch_due(pool->server);
 }
 
-/* --- birth ----------------------------------------------------------------------------------- */
+/* --- birth ------------------------------------------------------------------------------------ */
 
 static int adopt(struct host *host, int fds[static HOST_UP_FDS])
 {
@@ -551,8 +684,7 @@ static int adopt(struct host *host, int fds[static HOST_UP_FDS])
 
 static bool names_a_slot(const struct server *server, uint32_t pool_index, uint32_t slot)
 {
-	return pool_index < server->config->pool_count &&
-	       slot < server->pools[pool_index].config->hosts;
+	return pool_index < server->pool_count && slot < CONFIG_HOSTS_MAX;
 }
 
 void host_is_up(struct server *server, const struct message_host_up *message,
@@ -576,7 +708,7 @@ void host_is_up(struct server *server, const struct message_host_up *message,
 		fd_close(&fds[i]);
 }
 
-/* --- death ----------------------------------------------------------------------------------- */
+/* --- death ------------------------------------------------------------------------------------ */
 
 /* The job that took the host down, if the scoreboard or the circumstances tell; NULL otherwise. */
 static struct job *find_culprit(const struct host *host)
@@ -653,22 +785,26 @@ static void bury_job(struct host *host, struct job *job, const struct job *guilt
 {
 	struct server *server = host->pool->server;
 	bool begun = host_has_begun(host, job);
+	int64_t refused_bytes = host_memory_seen(host, job);
 
-	job_refresh(job);
+	job_refresh(server, job);
+	if (begun)
+		job->metering.ended_ns = clock_monotonic_ns();
 	host_release_cell(host, job);
 	if (job->state == JOB_STOPPING && (host->killed || !begun)) {
 		job_end_stopped(server, job);
 		return;
 	}
-	if (!begun) {
-		deadline_clear(server, job);
-		job->attempt--;
-		job->dispatched_ns = 0;
-		job_transition(job, JOB_EVENT_REQUEUE);
-		queue_push_front(host->pool, job);
+	if (!begun && ++job->lost_starts < LOST_STARTS_MAX) {
+		dispatch_put_back(server, job);
 		return;
 	}
-	job->metering.ended_ns = clock_monotonic_ns();
+	if (job == guilty && refused_bytes > 0) {
+		/* It did not bear being refused memory. That is the limit's doing; how it fell is
+		 * not the news. */
+		job_end_memory(server, job, refused_bytes);
+		return;
+	}
 	if (job == guilty)
 		blame(job, wait_status);
 	else
@@ -688,8 +824,7 @@ static void bury_jobs(struct host *host, int wait_status)
 		culprit_id = host->culprit;
 	if (guilty || host->has_culprit)
 		culprit = &culprit_id;
-	/* From the last cell to the first: each that goes back to the queue goes to its front. */
-	for (uint32_t i = host->pool->config->threads; i-- > 0;)
+	for (uint32_t i = 0; i < host->pool->config->threads; i++)
 		if (host->cells[i])
 			bury_job(host, host->cells[i], guilty, culprit, wait_status);
 }
@@ -699,8 +834,10 @@ static enum restart_reason reason_of(const struct host *host,
 {
 	if (message->start_errno)
 		return RESTART_START_FAILED;
-	if (host->killed || host->draining)
+	if (host->has_culprit || host->killed)
 		return RESTART_STOPPED;
+	if (host->retired)
+		return host->reason;
 	return WIFSIGNALED(message->wait_status) ? RESTART_SIGNAL : RESTART_EXIT;
 }
 
@@ -721,10 +858,10 @@ static void note_restart(struct host *host, const struct message_host_down *mess
 		 "host %u (pid %d, generation %llu): %s, %s at %s", host->slot_index,
 		 (int)host->pid, (unsigned long long)host->generation, restart_reason_name(reason),
 		 death, clock_rfc3339(clock_realtime_ns(), date));
-	log_warning("host_down", log_str("pool", pool->config->name),
-		    log_uint("host", host->slot_index), log_int("pid", host->pid),
-		    log_uint("generation", host->generation),
-		    log_str("reason", restart_reason_name(reason)), log_str("death", death));
+	log_event(host->retired ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "host_down",
+		  log_str("pool", pool->name), log_uint("host", host->slot_index),
+		  log_int("pid", host->pid), log_uint("generation", host->generation),
+		  log_str("reason", restart_reason_name(reason)), log_str("death", death));
 }
 
 /* Fills the slot again: at once if a job was at work on the host (it is the job's fault, and others

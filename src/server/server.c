@@ -34,7 +34,7 @@ struct loop *server_loop(const struct server *server)
 	return server->loop;
 }
 
-/* --- the master ------------------------------------------------------------------------------ */
+/* --- the master ------------------------------------------------------------------------------- */
 
 int server_tell_master(struct server *server, const void *message, size_t length)
 {
@@ -44,14 +44,30 @@ int server_tell_master(struct server *server, const void *message, size_t length
 	return channel_send(server->master.fd, &part, 1, NULL, 0, 1);
 }
 
+/* Ends a job that has not begun. */
+static void cancel_waiting(struct server *server, struct job *job, enum stop_reason reason)
+{
+	struct pool *pool = &server->pools[job->pool_index];
+
+	if (job->state == JOB_QUEUED) {
+		queue_remove(&pool->queue, job, &server->caps);
+	} else {
+		pool->scheduled--;
+		pool->scheduled_bytes -= job->args_length;
+	}
+	job->stop_reason = reason;
+	job_end_stopped(server, job);
+}
+
 static void cancel_queued(struct server *server)
 {
-	for (size_t i = 0; i < server->config->pool_count; i++) {
-		struct pool *pool = &server->pools[i];
-		for (struct job *job; (job = queue_pop(pool));) {
-			job->stop_reason = STOP_SHUTDOWN;
-			job_end_stopped(server, job);
-		}
+	struct list *node = server->store.in_order.next;
+
+	while (node != &server->store.in_order) {
+		struct job *job = container_of(node, struct job, in_order);
+		node = node->next;
+		if (job->state == JOB_QUEUED || job->state == JOB_SCHEDULED)
+			cancel_waiting(server, job, STOP_SHUTDOWN);
 	}
 }
 
@@ -96,8 +112,8 @@ static void shutdown_timer_expired(struct loop_timer *timer)
 static void begin_shutdown(struct server *server)
 {
 	log_info("shutdown_begun", log_uint("jobs", server->live));
-	for (size_t i = 0; i < server->config->pool_count; i++)
-		for (uint32_t slot = 0; slot < server->pools[i].config->hosts; slot++)
+	for (uint32_t i = 0; i < server->pool_count; i++)
+		for (uint32_t slot = 0; slot < server->pools[i].wanted; slot++)
 			loop_timer_cancel(server->loop, &server->pools[i].slots[slot].backoff);
 	cancel_queued(server);
 	loop_timer_set(server->loop, &server->shutdown_timer,
@@ -123,10 +139,23 @@ static void master_is_gone(struct server *server)
 	server_changed(server);
 }
 
+static void take_reload(struct server *server, uint64_t digest)
+{
+	struct message_reload answer = {.kind = MESSAGE_RELOADED, .digest = digest};
+	bool accepted =
+		!server->shutdowns && server->reload && server->reload(server->reload_data, digest);
+
+	answer.accepted = accepted;
+	/* First the master's consent, then hosts by the new configuration: the channel keeps the
+	 * order, and server_reload() only marks the old ones, which go from the next tick on. */
+	server_tell_master(server, &answer, sizeof(answer));
+}
+
 union master_message {
 	struct message_host_up up;
 	struct message_host_down down;
 	struct message_shutdown shutdown;
+	struct message_reload reload;
 };
 
 static bool take_master_message(struct server *server)
@@ -150,6 +179,8 @@ static bool take_master_message(struct server *server)
 		host_is_down(server, &message.down);
 	else if (kind == MESSAGE_SHUTDOWN)
 		take_shutdown(server, message.shutdown.count);
+	else if (kind == MESSAGE_RELOAD)
+		take_reload(server, message.reload.digest);
 	return server->master.fd >= 0;
 }
 
@@ -162,54 +193,66 @@ static void master_is_ready(struct loop_source *source, uint32_t events)
 		;
 }
 
-/* --- life ------------------------------------------------------------------------------------ */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static int64_t before_sleep(struct loop_hook *hook)
 {
 	struct server *server = container_of(hook, struct server, hook);
 
+	bool again = dispatch_due(server);
 	if (server->sweep_due) {
 		server->sweep_due = false;
 		store_sweep(&server->store, clock_monotonic_ns());
 	}
-	return -1;
+	return again ? 0 : -1;
 }
 
-static void sweep_timer_expired(struct loop_timer *timer)
+/* Takes the numbers of a configuration over, at the start and at each reload. */
+static void configure_pool(struct pool *pool, const struct config_pool *config)
 {
-	struct server *server = container_of(timer, struct server, sweep_timer);
-
-	server->sweep_due = true;
-	loop_timer_set(server->loop, timer, loop_now_ns(server->loop) + SWEEP_NS);
+	pool->config = config;
+	pool->min_hosts = config->hosts;
+	pool->max_hosts = config->max_hosts;
+	pool->spare_hosts = config->spare_hosts;
+	pool->queue.aging_ns = config->aging_ms * NS_PER_MS;
 }
 
-static int init_pool(struct server *server, uint32_t index)
+static int add_pool(struct server *server, const struct config_pool *config)
 {
+	uint32_t index = server->pool_count;
 	struct pool *pool = &server->pools[index];
 
+	pool->slots = calloc(CONFIG_HOSTS_MAX, sizeof(*pool->slots));
+	if (!pool->slots)
+		return -ENOMEM;
+	server->pool_count++;
 	pool->server = server;
-	pool->config = &server->config->pools[index];
+	snprintf(pool->name, sizeof(pool->name), "%s", config->name);
 	pool->index = index;
 	list_init(&pool->idle);
 	list_init(&pool->draining);
-	list_init(&pool->queue);
-	rate_init(&pool->rate, server->started_ns);
+	queue_init(&pool->queue, config->aging_ms);
+	rate_init(&pool->rate, clock_monotonic_ns());
 	histogram_reset(&pool->queued);
 	histogram_reset(&pool->run);
 	histogram_reset(&pool->total);
-	pool->slots = calloc(pool->config->hosts, sizeof(*pool->slots));
-	if (!pool->slots)
-		return -ENOMEM;
-	for (uint32_t i = 0; i < pool->config->hosts; i++)
+	configure_pool(pool, config);
+	for (uint32_t i = 0; i < CONFIG_HOSTS_MAX; i++)
 		slot_init(pool, &pool->slots[i], i);
 	return 0;
 }
 
-static void start_hosts(struct server *server)
+static uint32_t within(uint32_t value, uint32_t least, uint32_t most)
 {
-	for (size_t i = 0; i < server->config->pool_count; i++)
-		for (uint32_t slot = 0; slot < server->pools[i].config->hosts; slot++)
-			slot_start(&server->pools[i].slots[slot]);
+	return value < least ? least : value > most ? most : value;
+}
+
+void size_pools(struct server *server)
+{
+	for (uint32_t i = 0; i < server->pool_count; i++) {
+		struct pool *pool = &server->pools[i];
+		pool_resize(pool, within(pool->wanted, pool->min_hosts, pool->max_hosts));
+	}
 }
 
 int server_new(struct loop *loop, const struct config *config, const struct registry *registry,
@@ -229,23 +272,23 @@ int server_new(struct loop *loop, const struct config *config, const struct regi
 	server->master.fd = -1;
 	store_init(&server->store, config);
 	deadlines_init(server);
-	loop_timer_init(&server->sweep_timer, sweep_timer_expired);
+	dispatch_init(server);
 	loop_timer_init(&server->shutdown_timer, shutdown_timer_expired);
 	loop_add_hook(loop, &server->hook, before_sleep);
 	server->buffer = malloc(MESSAGE_SIZE_MAX);
-	server->pools = calloc(config->pool_count, sizeof(*server->pools));
+	server->pools = calloc(CONFIG_POOLS_MAX, sizeof(*server->pools));
 	if (!server->buffer || !server->pools)
 		goto fail;
-	for (uint32_t i = 0; i < config->pool_count; i++) {
-		status = init_pool(server, i);
+	for (size_t i = 0; i < config->pool_count; i++) {
+		status = add_pool(server, &config->pools[i]);
 		if (status < 0)
 			goto fail;
 	}
 	status = loop_add(loop, &server->master, channel, EPOLLIN, master_is_ready);
 	if (status < 0)
 		goto fail;
-	loop_timer_set(loop, &server->sweep_timer, server->started_ns + SWEEP_NS);
-	start_hosts(server);
+	scaling_init(server);
+	size_pools(server);
 	*ret_server = server;
 	return 0;
 fail:
@@ -255,12 +298,12 @@ fail:
 
 static void free_pool(struct pool *pool)
 {
-	for (uint32_t i = 0; pool->slots && i < pool->config->hosts; i++) {
+	for (uint32_t i = 0; i < CONFIG_HOSTS_MAX; i++) {
 		loop_timer_cancel(pool->server->loop, &pool->slots[i].backoff);
 		if (pool->slots[i].host)
 			host_free(pool->slots[i].host);
 	}
-	while (pool->slots && !list_empty(&pool->draining))
+	while (!list_empty(&pool->draining))
 		host_free(container_of(pool->draining.next, struct host, node));
 	free(pool->slots);
 }
@@ -270,11 +313,13 @@ void server_free(struct server *server)
 	if (!server)
 		return;
 	heap_release(&server->deadlines); /* first: its nodes lie in the jobs */
-	for (size_t i = 0; server->pools && i < server->config->pool_count; i++)
+	for (uint32_t i = 0; i < server->pool_count; i++)
 		free_pool(&server->pools[i]);
+	list_for_each (node, &server->store.in_order)
+		caps_release(&server->caps, container_of(node, struct job, in_order));
 	store_release(&server->store);
 	loop_timer_cancel(server->loop, &server->deadline_timer);
-	loop_timer_cancel(server->loop, &server->sweep_timer);
+	loop_timer_cancel(server->loop, &server->tick_timer);
 	loop_timer_cancel(server->loop, &server->shutdown_timer);
 	loop_remove(server->loop, &server->master);
 	list_remove(&server->hook.node);
@@ -297,7 +342,7 @@ void server_changed(struct server *server)
 
 static bool pool_is_ready(const struct pool *pool)
 {
-	for (uint32_t i = 0; i < pool->config->hosts; i++)
+	for (uint32_t i = 0; i < pool->wanted; i++)
 		if (pool->slots[i].host && pool->slots[i].host->ready)
 			return true;
 	return false;
@@ -314,12 +359,11 @@ bool server_is_ready(const struct server *server, const char **ret_reason)
 		snprintf(reason, sizeof(server->not_ready), "the service is shutting down");
 		return false;
 	}
-	for (size_t i = 0; i < server->config->pool_count; i++) {
+	for (uint32_t i = 0; i < server->pool_count; i++) {
 		if (pool_is_ready(&server->pools[i]))
 			continue;
 		snprintf(reason, sizeof(server->not_ready),
-			 "the pool \"%s\" has no host that can take jobs%s",
-			 server->config->pools[i].name,
+			 "the pool \"%s\" has no host that can take jobs%s", server->pools[i].name,
 			 server->pools[i].slots[0].failures > 1 ? "; its hosts keep ending" : "");
 		return false;
 	}
@@ -341,14 +385,14 @@ bool server_lost_master(const struct server *server)
 	return server->lost_master;
 }
 
-/* --- jobs ------------------------------------------------------------------------------------ */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 struct job *server_find_job(struct server *server, const struct id *id)
 {
 	struct job *job = store_find_job(&server->store, id);
 
 	if (job)
-		job_refresh(job);
+		job_refresh(server, job);
 	return job;
 }
 
@@ -361,12 +405,12 @@ enum cancel_answer server_cancel(struct server *server, struct job *job)
 {
 	if (job_state_is_ended(job->state))
 		return CANCEL_HAD_ENDED;
-	if (job->state == JOB_QUEUED) {
-		queue_remove(&server->pools[job->pool_index], job);
-		job->stop_reason = STOP_CANCELLED;
-		job_end_stopped(server, job);
+	if (job->state == JOB_QUEUED || job->state == JOB_SCHEDULED) {
+		cancel_waiting(server, job, STOP_CANCELLED);
+		dispatch_due(server);
 		return CANCEL_DONE;
 	}
+	job->is_cancelled = true;
 	job_stop(server, job, STOP_CANCELLED);
 	return CANCEL_STOPPING;
 }
@@ -387,7 +431,10 @@ bool server_list_jobs(struct server *server, const struct job_filter *filter,
 
 	for (size_t scanned = 0; job; scanned++) {
 		if (matches(job, filter)) {
-			job_refresh(job);
+			if (job->host)
+				job_refresh(server, job);
+			else
+				job->queue_position = 0; /* it would cost a walk for each */
 			visit(job, data);
 			found++;
 		}
@@ -403,7 +450,105 @@ bool server_list_jobs(struct server *server, const struct job_filter *filter,
 	return false;
 }
 
-/* --- waiting --------------------------------------------------------------------------------- */
+/* --- changing while it runs ------------------------------------------------------------------- */
+
+int server_find_pool(const struct server *server, const char *name)
+{
+	for (uint32_t i = 0; i < server->pool_count; i++)
+		if (strcmp(server->pools[i].name, name) == 0)
+			return (int)i;
+	return -1;
+}
+
+static int check_hosts(const char *field, int hosts, int least, int most, struct error *error)
+{
+	if (hosts >= least && hosts <= most)
+		return 0;
+	return error_set(error, ERROR_INVALID, field, "found %d; expected an integer from %d to %d",
+			 hosts, least, most);
+}
+
+static int check_workers(const struct server *server, const struct pool *changed, uint32_t most,
+			 struct error *error)
+{
+	uint64_t workers = (uint64_t)most * changed->config->threads;
+
+	for (uint32_t i = 0; i < server->pool_count; i++)
+		if (&server->pools[i] != changed)
+			workers += (uint64_t)server->pools[i].max_hosts *
+				   server->pools[i].config->threads;
+	if (workers <= CONFIG_WORKERS_MAX)
+		return 0;
+	return error_set(error, ERROR_INVALID, "max_hosts",
+			 "all pools together could have %llu workers; expected at most %d",
+			 (unsigned long long)workers, CONFIG_WORKERS_MAX);
+}
+
+int server_patch_pool(struct server *server, const char *name, const struct pool_patch *patch,
+		      struct error *error)
+{
+	int index = server_find_pool(server, name);
+
+	if (index < 0) {
+		server_unknown_pool(server, ERROR_NOT_FOUND, "", name, error);
+		return -ENOENT;
+	}
+	struct pool *pool = &server->pools[index];
+	int hosts = patch->hosts >= 0 ? patch->hosts : (int)pool->min_hosts;
+	int most = patch->max_hosts >= 0 ? patch->max_hosts : (int)pool->max_hosts;
+	int spare = patch->spare_hosts >= 0 ? patch->spare_hosts : (int)pool->spare_hosts;
+	if (patch->max_hosts < 0 && (pool->max_hosts == pool->min_hosts || hosts > most))
+		most = hosts;
+	int status = check_hosts("hosts", hosts, 1, CONFIG_HOSTS_MAX, error);
+	if (status == 0)
+		status = check_hosts("max_hosts", most, hosts, CONFIG_HOSTS_MAX, error);
+	if (status == 0)
+		status = check_hosts("spare_hosts", spare, 0, most, error);
+	if (status == 0)
+		status = check_workers(server, pool, (uint32_t)most, error);
+	if (status < 0)
+		return status;
+	pool->min_hosts = (uint32_t)hosts;
+	pool->max_hosts = (uint32_t)most;
+	pool->spare_hosts = (uint32_t)spare;
+	if (patch->paused >= 0 && pool->paused != (patch->paused == 1)) {
+		pool->paused = patch->paused == 1;
+		log_info(pool->paused ? "pool_paused" : "pool_resumed",
+			 log_str("pool", pool->name));
+	}
+	pool_resize(pool, patch->hosts >= 0
+				  ? pool->min_hosts
+				  : within(pool->wanted, pool->min_hosts, pool->max_hosts));
+	dispatch(pool);
+	return 0;
+}
+
+void server_reload(struct server *server, const struct config *config,
+		   const struct registry *registry)
+{
+	server->config = config;
+	server->registry = registry;
+	server->epoch++;
+	store_configure(&server->store, config);
+	for (size_t i = 0; i < config->pool_count; i++) {
+		int index = server_find_pool(server, config->pools[i].name);
+		if (index >= 0)
+			configure_pool(&server->pools[index], &config->pools[i]);
+		else if (add_pool(server, &config->pools[i]) < 0)
+			log_error("pool_not_added", log_str("pool", config->pools[i].name));
+	}
+	server->resize_due = true;
+	loop_timer_set(server->loop, &server->tick_timer, clock_monotonic_ns());
+}
+
+void server_on_reload(struct server *server, bool (*reload)(void *data, uint64_t digest),
+		      void *data)
+{
+	server->reload = reload;
+	server->reload_data = data;
+}
+
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 static void waiter_expired(struct loop_timer *timer)
 {

@@ -35,9 +35,7 @@ const struct config *server_config(const struct server *server);
 const struct registry *server_registry(const struct server *server);
 struct loop *server_loop(const struct server *server);
 
-/* --- jobs
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- jobs ------------------------------------------------------------------------------------- */
 
 /*
  * Makes a job of the submission and queues it. May fill defaults into submission->args. On success
@@ -49,6 +47,20 @@ struct loop *server_loop(const struct server *server);
  */
 int server_submit(struct server *server, struct submission *submission, struct job **ret_job,
 		  unsigned int *ret_retry_after, struct error *error);
+
+/*
+ * Puts a new configuration and registry in force; both are borrowed from now on, and the old ones
+ * are not needed any more when it returns. They must have passed config_reload_check(). Hosts are
+ * replaced one by one, after their jobs; nothing is lost. Numbers that a PATCH had set give way to
+ * those of the configuration.
+ */
+void server_reload(struct server *server, const struct config *config,
+		   const struct registry *registry);
+
+/* The master asks for a reload: the owner loads, calls server_reload() and answers whether it did.
+ * digest: of the file to be loaded. */
+void server_on_reload(struct server *server, bool (*reload)(void *data, uint64_t digest),
+		      void *data);
 
 /* NULL if there is none, or no longer. */
 struct job *server_find_job(struct server *server, const struct id *id);
@@ -77,9 +89,7 @@ bool server_list_jobs(struct server *server, const struct job_filter *filter,
 		      void (*visit)(const struct job *job, void *data), void *data,
 		      struct id *ret_next);
 
-/* --- waiting
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- waiting ---------------------------------------------------------------------------------- */
 
 /*
  * Somebody who waits for a job or a batch to end. wake() is called exactly once: when it has ended,
@@ -100,9 +110,7 @@ int waiter_wait_batch(struct server *server, struct waiter *waiter, struct batch
 		      int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended));
 void waiter_cancel(struct waiter *waiter);
 
-/* --- batches
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 /* All of its jobs are queued, or none. Errors as server_submit(); a field of the list is
  * "args[3].n". */
@@ -111,9 +119,25 @@ int server_submit_batch(struct server *server, struct submission *submission,
 			struct error *error);
 struct batch *server_find_batch(struct server *server, const struct id *id);
 
-/* --- life
- * ------------------------------------------------------------------------------------------------------
- */
+/* --- pools ------------------------------------------------------------------------------------ */
+
+/* What is to change of a pool that runs; -1: stays as it is. */
+struct pool_patch {
+	int hosts;     /* 1 to CONFIG_HOSTS_MAX: wanted from now on, and the fewest */
+	int max_hosts; /* 1 to CONFIG_HOSTS_MAX; if it is -1 and hosts is not, it follows hosts where
+			  they were equal, and is raised where it would be less */
+	int spare_hosts; /* 0 to CONFIG_HOSTS_MAX */
+	int paused;	 /* 0 or 1 */
+};
+#define POOL_PATCH_NONE ((struct pool_patch){-1, -1, -1, -1})
+
+/* All of it, or nothing: ERROR_INVALID on a field that does not fit the others (max_hosts below
+ * hosts, spare_hosts above max_hosts, too many workers in all), ERROR_NOT_FOUND without such a
+ * pool. */
+int server_patch_pool(struct server *server, const char *name, const struct pool_patch *patch,
+		      struct error *error);
+
+/* --- life ------------------------------------------------------------------------------------- */
 
 /* Whether every pool has a worker that can take jobs, and we are not shutting down. On false,
  * *ret_reason (a literal or text that lives until the next call) says what is missing. */
@@ -131,16 +155,25 @@ bool server_is_drained(const struct server *server);
 /* The master is gone: nothing can run any more. */
 bool server_lost_master(const struct server *server);
 
-/* --- numbers
- * ---------------------------------------------------------------------------------------------------
- */
+/* --- numbers ---------------------------------------------------------------------------------- */
 
 enum host_state { HOST_STARTING, HOST_UP, HOST_DRAINING, HOST_BACKOFF };
 const char *host_state_name(enum host_state state);
 
 /* Why hosts were started again, in the order of the counters. */
-enum restart_reason { RESTART_SIGNAL, RESTART_EXIT, RESTART_STOPPED, RESTART_START_FAILED };
-#define RESTART_REASONS 4
+enum restart_reason {
+	RESTART_SIGNAL,
+	RESTART_EXIT,
+	RESTART_STOPPED, /* by us: a job of it ignored its grace */
+	RESTART_START_FAILED,
+	RESTART_JOBS, /* this and the next ones: recycled, see struct config_recycle */
+	RESTART_AGE,
+	RESTART_IDLE,
+	RESTART_RSS,
+	RESTART_RESIZED, /* one less was wanted */
+	RESTART_RELOADED /* the configuration is a new one */
+};
+#define RESTART_REASONS 10
 const char *
 restart_reason_name(enum restart_reason reason); /* "signal" "exit" "stopped_job" "start_failed" */
 
@@ -163,6 +196,15 @@ struct pool_snapshot {
 	const struct config_pool *config;
 	size_t workers_busy;
 	size_t workers_idle;
+	unsigned int hosts; /* wanted now: between config->hosts and config->max_hosts, unless a
+			       PATCH said otherwise */
+	unsigned int
+		min_hosts; /* this and the next two: as of the configuration or the last PATCH */
+	unsigned int max_hosts;
+	unsigned int spare_hosts;
+	bool paused;
+	size_t scheduled;    /* jobs that wait for their time */
+	uint64_t retries;    /* attempts that were followed by another */
 	size_t workers_down; /* of hosts that are starting, draining or backing off */
 	size_t queue_length;
 	uint64_t queue_bytes;

@@ -1,15 +1,13 @@
 /* Numbers: everything is copied at one instant of the loop, so it agrees with itself; nobody is
  * stopped for it. */
 #include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "base/fd.h"
+#include "base/proc.h"
 #include "server/state.h"
 
 const char *host_state_name(enum host_state state)
@@ -38,28 +36,20 @@ const char *restart_reason_name(enum restart_reason reason)
 		return "stopped_job";
 	case RESTART_START_FAILED:
 		return "start_failed";
+	case RESTART_JOBS:
+		return "jobs";
+	case RESTART_AGE:
+		return "age";
+	case RESTART_IDLE:
+		return "idle";
+	case RESTART_RSS:
+		return "rss";
+	case RESTART_RESIZED:
+		return "resized";
+	case RESTART_RELOADED:
+		return "reloaded";
 	}
 	return "";
-}
-
-/* Resident set of a process, from the second number of its statm, in pages. */
-static int64_t rss_of(pid_t pid)
-{
-	char path[64];
-	char text[128];
-	char *end;
-
-	snprintf(path, sizeof(path), "/proc/%d/statm", (int)pid);
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return METERING_UNKNOWN;
-	ssize_t length = read(fd, text, sizeof(text) - 1);
-	close(fd);
-	if (length <= 0)
-		return METERING_UNKNOWN;
-	text[length] = '\0';
-	strtol(text, &end, 10);
-	return strtol(end, NULL, 10) * sysconf(_SC_PAGESIZE);
 }
 
 static enum host_state state_of(const struct host *host)
@@ -103,7 +93,7 @@ static void add_worker(struct pool_snapshot *pool, const struct host *host, uint
 	}
 	struct job *job = job_of_worker(host, thread);
 	if (job) {
-		job_refresh(job);
+		job_refresh(host->pool->server, job);
 		worker->has_job = true;
 		worker->job = job->by_id.id;
 		worker->task = job->task;
@@ -117,7 +107,7 @@ static void add_worker(struct pool_snapshot *pool, const struct host *host, uint
 static void add_host(struct pool_snapshot *pool, const struct host *host, uint32_t slot,
 		     int64_t now_ns)
 {
-	int64_t rss_bytes = host && host->pid ? rss_of(host->pid) : METERING_UNKNOWN;
+	int64_t rss_bytes = host && host->pid ? proc_rss_bytes(host->pid) : METERING_UNKNOWN;
 	uint32_t threads = pool->config->threads;
 
 	for (uint32_t thread = 0; thread < threads; thread++)
@@ -132,14 +122,14 @@ static void add_host(struct pool_snapshot *pool, const struct host *host, uint32
 
 static int add_workers(const struct pool *pool, struct pool_snapshot *snapshot, int64_t now_ns)
 {
-	size_t hosts = pool->config->hosts;
+	size_t hosts = pool->wanted;
 
 	list_for_each (node, &pool->draining)
 		hosts++;
 	snapshot->workers = calloc(hosts * pool->config->threads, sizeof(*snapshot->workers));
 	if (!snapshot->workers)
 		return -ENOMEM;
-	for (uint32_t i = 0; i < pool->config->hosts; i++)
+	for (uint32_t i = 0; i < pool->wanted; i++)
 		add_host(snapshot, pool->slots[i].host, i, now_ns);
 	list_for_each (node, &pool->draining) {
 		const struct host *host = container_of(node, struct host, node);
@@ -151,11 +141,18 @@ static int add_workers(const struct pool *pool, struct pool_snapshot *snapshot, 
 static int take_pool(const struct pool *pool, struct pool_snapshot *snapshot, int64_t now_ns)
 {
 	snapshot->config = pool->config;
-	snapshot->queue_length = pool->queue_length;
-	snapshot->queue_bytes = pool->queue_bytes;
-	if (!list_empty(&pool->queue))
-		snapshot->oldest_wait_ns =
-			now_ns - container_of(pool->queue.next, struct job, in_queue)->submitted_ns;
+	snapshot->hosts = pool->wanted;
+	snapshot->min_hosts = pool->min_hosts;
+	snapshot->max_hosts = pool->max_hosts;
+	snapshot->spare_hosts = pool->spare_hosts;
+	snapshot->paused = pool->paused;
+	snapshot->scheduled = pool->scheduled;
+	snapshot->retries = pool->retries;
+	snapshot->queue_length = pool->queue.length;
+	snapshot->queue_bytes = pool->queue.bytes;
+	const struct job *oldest = queue_oldest(&pool->queue);
+	if (oldest)
+		snapshot->oldest_wait_ns = now_ns - oldest->queued_ns;
 	snapshot->submitted = pool->submitted;
 	snapshot->rejected = pool->rejected;
 	memcpy(snapshot->ended, pool->ended, sizeof(snapshot->ended));
@@ -177,7 +174,7 @@ static void take_process(const struct server *server, struct server_snapshot *sn
 	getrusage(RUSAGE_SELF, &usage);
 	snapshot->pid = getpid();
 	snapshot->master_pid = getppid();
-	snapshot->rss_bytes = rss_of(snapshot->pid);
+	snapshot->rss_bytes = proc_rss_bytes(snapshot->pid);
 	snapshot->cpu_user_ns =
 		usage.ru_utime.tv_sec * NS_PER_S + usage.ru_utime.tv_usec * NS_PER_US;
 	snapshot->cpu_system_ns =
@@ -197,10 +194,10 @@ int server_snapshot_take(struct server *server, struct server_snapshot *ret_snap
 					   .started_real_ns = server->started_real_ns};
 
 	take_process(server, &snapshot);
-	snapshot.pools = calloc(server->config->pool_count, sizeof(*snapshot.pools));
+	snapshot.pools = calloc(server->pool_count, sizeof(*snapshot.pools));
 	if (!snapshot.pools)
 		return -ENOMEM;
-	snapshot.pool_count = server->config->pool_count;
+	snapshot.pool_count = server->pool_count;
 	for (size_t i = 0; i < snapshot.pool_count; i++) {
 		int status = take_pool(&server->pools[i], &snapshot.pools[i], now_ns);
 		if (status < 0) {

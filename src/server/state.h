@@ -3,9 +3,9 @@
  *
  * Invariants
  * 1. Everything here belongs to the event loop's thread.
- * 2. A job that is queued is on its pool's queue; a job that is running or stopping is in exactly
- * one cell of exactly one host; an ended one is in neither. `job->host` is set in the second case
- * only.
+ * 2. A job that is scheduled is among the deadlines and nowhere else; one that is queued is in its
+ *    pool's queue; one that is running or stopping is in exactly one cell of exactly one host; an
+ *    ended one is in none of these. `job->host` is set while it is in a cell.
  * 3. A host has as many cells as workers, so a job that is handed over is begun at once, or not at
  * all if its host goes.
  * 4. A slot has at most one host that takes jobs. A host that is to go but still runs jobs has left
@@ -20,6 +20,7 @@
 #include "base/rate.h"
 #include "ipc/message.h"
 #include "ipc/scoreboard.h"
+#include "server/queue.h"
 #include "server/server.h"
 #include "store/store.h"
 
@@ -50,7 +51,14 @@ struct host {
 	struct loop_timer kill; /* when its draining must be over */
 	bool has_culprit;	/* the job on whose account it is drained is known */
 	struct id culprit;
-	bool begun;	      /* some job has begun on it */
+	bool begun;   /* some job has begun on it */
+	bool retired; /* drained because it is to be replaced or is one too many: `reason` */
+	enum restart_reason reason;
+	uint64_t epoch; /* of the configuration that it was started by */
+	int64_t born_ns;
+	int64_t idle_since_ns; /* when its last job ended; 0 if it has had none */
+	uint64_t jobs_done;
+	uint64_t jobs_limit;  /* after which it is recycled; 0: never */
 	uint64_t stray_bytes; /* of output that belongs to no job */
 };
 
@@ -59,26 +67,37 @@ struct slot {
 	struct pool *pool;
 	uint32_t index;
 	uint64_t generation;   /* of the last host started here */
-	struct host *host;     /* NULL while backing off */
+	struct host *host;     /* NULL while backing off, or if the slot is not wanted */
 	unsigned int failures; /* in a row, of hosts that ended before any job began on them */
 	struct loop_timer backoff;
 };
 
 struct pool {
 	struct server *server;
+	char name[CONFIG_NAME_MAX + 1]; /* outlives every configuration; jobs point to it */
 	const struct config_pool *config;
 	uint32_t index;
-	struct slot *slots; /* config->hosts of them */
+	struct slot *slots; /* CONFIG_HOSTS_MAX of them; those from `wanted` on are empty */
 	struct list idle;   /* hosts with a free cell */
 	struct list draining;
 
-	struct list queue; /* jobs, by in_queue, next first */
-	size_t queue_length;
-	uint64_t queue_bytes;
+	uint32_t wanted; /* hosts, between min_hosts and max_hosts */
+	uint32_t min_hosts;
+	uint32_t max_hosts;
+	uint32_t spare_hosts;
+	int64_t surplus_since_ns; /* since when more hosts are idle than are to be spare; 0: they are not */
+	bool paused;
+
+	struct queue queue;
+	bool dispatch_due;
+	bool held_back;	  /* there are jobs and free workers, but these are reserved for others */
+	size_t scheduled; /* jobs that wait for their time */
+	uint64_t scheduled_bytes;
 	size_t running; /* jobs in cells */
 
 	uint64_t submitted;
 	uint64_t rejected;
+	uint64_t retries;
 	uint64_t ended[JOB_STATES];
 	uint64_t restarts[RESTART_REASONS];
 	char last_restart[160];
@@ -93,13 +112,18 @@ struct server {
 	const struct config *config;
 	const struct registry *registry;
 	struct store store;
-	struct pool *pools; /* config->pool_count of them */
+	struct pool *pools; /* CONFIG_POOLS_MAX places, so that none ever moves */
+	uint32_t pool_count;
+	struct caps caps;
+	uint64_t epoch;	 /* of the configuration in force */
+	bool resize_due; /* pools are to be brought within their bounds at the next tick */
 	struct loop_source master;
 	bool lost_master;
 	uint64_t next_seq;
-	struct heap deadlines; /* of running jobs: time-out, then grace */
+	struct heap
+		deadlines; /* of jobs: due, queue_ttl, time-out or CPU look, grace; by their state */
 	struct loop_timer deadline_timer;
-	struct loop_timer sweep_timer;
+	struct loop_timer tick_timer; /* retention, recycling, scaling */
 	struct loop_hook hook;
 	bool sweep_due;
 	uint64_t waiters;
@@ -111,6 +135,8 @@ struct server {
 
 	void (*changed)(void *data);
 	void *changed_data;
+	bool (*reload)(void *data, uint64_t digest);
+	void *reload_data;
 
 	int64_t started_ns;
 	int64_t started_real_ns;
@@ -118,71 +144,103 @@ struct server {
 	char *buffer;	     /* MESSAGE_SIZE_MAX, for one message at a time */
 };
 
-/* --- queue.c: the jobs that wait ----------------------------------------------------------------
- */
+/* --- dispatch.c: into the queue, and from it to a worker -------------------------------------- */
 
-void queue_push(struct pool *pool, struct job *job);
-/* Puts a job back that was handed over in vain: it is the next to go. */
-void queue_push_front(struct pool *pool, struct job *job);
-/* NULL if it is empty. */
-struct job *queue_pop(struct pool *pool);
-void queue_remove(struct pool *pool, struct job *job);
-/* Whether so many more jobs and bytes fit. */
-bool queue_has_room(const struct pool *pool, size_t jobs, uint64_t bytes);
-/* Seconds, 1 to 600, after which there should be room: the queue's length by the rate at which jobs
- * have ended of late. */
-unsigned int queue_retry_after(const struct pool *pool, int64_t now_ns);
-
-/* --- dispatch.c: from the queue to a worker
- * ------------------------------------------------------- */
-
+/* Puts a job into its pool's queue, now or (again) by its queued_ns. Starts its queue_ttl. */
+void dispatch_put(struct server *server, struct job *job);
+/* Puts a job back that was in a cell and had not begun. */
+void dispatch_put_back(struct server *server, struct job *job);
 /* Hands jobs over while there is a job and a free cell. */
 void dispatch(struct pool *pool);
 /* The host may take (another) job: puts it among the idle ones if that is so. */
 void dispatch_host_is_free(struct host *host);
+/* Dispatches the pools that were marked as due. Answers whether some are due again. */
+bool dispatch_due(struct server *server);
+void dispatch_init(struct server *server);
+/* Whether so many more jobs and bytes may wait. */
+bool dispatch_has_room(const struct pool *pool, size_t jobs, uint64_t bytes);
+/* Seconds, 1 to 600, after which there should be room: what waits, by the rate at which jobs have
+ * ended of late. */
+unsigned int dispatch_retry_after(const struct pool *pool, int64_t now_ns);
 
-/* --- ending.c: how jobs end
- * ------------------------------------------------------------------------ */
+/* --- deadlines.c: what is to happen to a job at a time ---------------------------------------- */
 
-/* Ends a job: the transition, its record, the counters, the batch, and those who wait. It is in no
- * cell and on no queue any more. */
+void deadlines_init(struct server *server);
+/* A job has one deadline at a time, by its state. */
+int deadline_set(struct server *server, struct job *job, int64_t at_ns); /* 0 or -ENOMEM */
+/* A scheduled job's time has come. */
+void become_due(struct server *server, struct job *job, int64_t now_ns);
+void deadline_clear(struct server *server, struct job *job);
+/* Sets the next one of a job that was handed over: its time-out, or the next look at its CPU time.
+ * */
+void deadline_watch_run(struct server *server, struct job *job, int64_t now_ns);
+
+/* --- ending.c: how jobs end ------------------------------------------------------------------- */
+
+/* Ends an attempt; it is in no cell and on no queue any more. Unless there is to be another, the
+ * job has ended: the transition, its record, the counters, the batch, and those who wait. */
 void job_end(struct server *server, struct job *job, enum job_event event);
-/* Ends a job that was asked to stop, by the reason it was asked for. */
+/* Ends a job that was asked to stop, or is not to start, by job->stop_reason. */
 void job_end_stopped(struct server *server, struct job *job);
+/* Ends a job whose memory limit was passed. */
+void job_end_memory(struct server *server, struct job *job, int64_t seen_bytes);
 /* Asks a running job to stop; the grace begins. Nothing happens if it was asked before. */
 void job_stop(struct server *server, struct job *job, enum stop_reason reason);
-/* Sets or moves the moment at which a running job's next deadline comes. */
-void deadline_set(struct server *server, struct job *job, int64_t at_ns);
-void deadlines_init(struct server *server);
-void deadline_clear(struct server *server, struct job *job);
-/* Reads who runs the job, and since when, off its host's scoreboard. */
-void job_refresh(struct job *job);
+/* Brings what changes by itself up to date: who runs the job and since when, or its place in the
+ * queue. */
+void job_refresh(struct server *server, struct job *job);
 void waiters_wake(struct list *waiters);
 
-/* --- hosts.c: worker processes
- * ----------------------------------------------------------------------- */
+/* --- hosts.c: worker processes ---------------------------------------------------------------- */
 
-/* Asks the master for a host in that slot. */
-void slot_start(struct slot *slot);
 void slot_init(struct pool *pool, struct slot *slot, uint32_t index);
+/* Asks the master for a host in that slot, if one is wanted there and there is none. */
+void slot_start(struct slot *slot);
 void host_is_up(struct server *server, const struct message_host_up *message,
 		int fds[static HOST_UP_FDS]);
 void host_is_down(struct server *server, const struct message_host_down *message);
 /* The job has ignored its grace: ends its host, after the neighbours had their time. */
 void host_condemn(struct host *host, const struct job *job);
+/* Takes the host out of its slot; it ends after the jobs that it has. A fresh one starts if the
+ * slot is wanted. */
+void host_retire(struct host *host, enum restart_reason reason);
 void host_kill(struct host *host);
+/* Asks the processes of the job's worker to end, politely. */
+void host_signal_stop(const struct host *host);
 /* Takes the job out of its cell. */
 void host_release_cell(struct host *host, struct job *job);
 /* Whether the job has begun, by the scoreboard. */
 bool host_has_begun(const struct host *host, const struct job *job);
+/* CPU time that the job has used so far; METERING_UNKNOWN if it cannot be read. */
+int64_t host_cpu_ns(const struct host *host, const struct job *job);
+/* What the job would have held when its memory limit refused it more; 0: nothing was refused. */
+int64_t host_memory_seen(const struct host *host, const struct job *job);
 void host_free(struct host *host);
 void hosts_kill_busy(struct server *server);
 
-/* --- server.c
- * ------------------------------------------------------------------------------------------ */
+/* --- scaling.c: how many hosts, and when they are replaced ------------------------------------ */
+
+/* How many hosts the pool is to have from now on. */
+void pool_resize(struct pool *pool, uint32_t wanted);
+/* Why the host is to be recycled now that a job of it has ended; false if it is not. */
+bool host_is_worn(const struct host *host, int64_t rss_bytes, int64_t now_ns,
+		  enum restart_reason *ret_reason);
+/* For a host that is starting. */
+uint64_t recycle_limit(const struct config_recycle *recycle);
+void scaling_init(struct server *server);
+/* Something waits: looks at the pool's size soon. */
+void scaling_hint(struct pool *pool);
+
+/* --- server.c --------------------------------------------------------------------------------- */
 
 void server_changed(struct server *server);
+/* Brings every pool within its bounds. */
+void size_pools(struct server *server);
 /* Sends to the master: 0 or -errno. */
 int server_tell_master(struct server *server, const void *message, size_t length);
+/* Index of the pool of that name, or -1. */
+int server_find_pool(const struct server *server, const char *name);
+void server_unknown_pool(const struct server *server, enum error_code code, const char *field,
+			 const char *name, struct error *error);
 
 #endif

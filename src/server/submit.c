@@ -10,11 +10,23 @@
 #include "base/json.h"
 #include "server/state.h"
 
-/* What a submission comes to once its names are resolved. */
+#ifdef TWINPOOL_JEMALLOC
+#define SERVER_HAS_HEAP_LIMIT true
+#else
+#define SERVER_HAS_HEAP_LIMIT false
+#endif
+
+#define CAPS_MAX (1 + CONFIG_LABEL_LIMITS_MAX)
+
+/* What a submission comes to once its names are resolved and its wishes are held against what is
+ * allowed. */
 struct order {
+	const struct submission *submission;
 	const struct task *task;
 	struct pool *pool;
-	int64_t timeout_ms;
+	struct config_limits
+		limits; /* of these, only those that hold: the max_ ones are not used */
+	uint64_t output_bytes;
 	char *labels; /* encoded; NULL if there are none */
 	size_t labels_length;
 };
@@ -28,13 +40,12 @@ static void append_name(struct buffer *names, const char *name)
 	buffer_append_char(names, '"');
 }
 
-static int unknown_name(struct error *error, const char *field, const char *what, const char *found,
-			struct buffer *names)
+static int unknown_name(struct error *error, enum error_code code, const char *field,
+			const char *what, const char *found, struct buffer *names)
 {
 	buffer_append_char(names, '\0');
-	int status = error_set(error, ERROR_INVALID, field,
-			       "there is no %s \"%.60s\"; those that exist: %s", what, found,
-			       buffer_failed(names) ? "" : names->data);
+	int status = error_set(error, code, field, "there is no %s \"%.60s\"; those that exist: %s",
+			       what, found, buffer_failed(names) ? "" : names->data);
 	buffer_release(names);
 	return status;
 }
@@ -55,66 +66,156 @@ static int find_task(const struct server *server, const char *name, const struct
 	for (size_t i = 0; i < server->registry->count; i++)
 		if (server->registry->tasks[i].enabled)
 			append_name(&names, server->registry->tasks[i].definition->name);
-	return unknown_name(error, "task", "task", name, &names);
+	return unknown_name(error, ERROR_INVALID, "task", "task", name, &names);
+}
+
+void server_unknown_pool(const struct server *server, enum error_code code, const char *field,
+			 const char *name, struct error *error)
+{
+	struct buffer names = {0};
+
+	for (uint32_t i = 0; i < server->pool_count; i++)
+		append_name(&names, server->pools[i].name);
+	unknown_name(error, code, field, "pool", name, &names);
 }
 
 static int find_pool(struct server *server, const char *name, struct pool **ret_pool,
 		     struct error *error)
 {
-	struct buffer names = {0};
-	int index = config_find_pool(server->config, name ? name : server->config->default_pool);
+	int index = server_find_pool(server, name ? name : server->config->default_pool);
 
-	if (index >= 0) {
-		*ret_pool = &server->pools[index];
-		return 0;
+	if (index < 0) {
+		server_unknown_pool(server, ERROR_INVALID, "pool", name, error);
+		return -EINVAL;
 	}
-	for (size_t i = 0; i < server->config->pool_count; i++)
-		append_name(&names, server->config->pools[i].name);
-	return unknown_name(error, "pool", "pool", name ? name : "", &names);
+	*ret_pool = &server->pools[index];
+	return 0;
 }
 
-static int choose_timeout(const struct config_pool *pool, int64_t wanted_ms,
-			  int64_t *ret_timeout_ms, struct error *error)
+/* --- limits: what is asked for, else the task's default, else the pool's; at most the lesser
+ * maximum -------- */
+
+/* 0 and CONFIG_UNSET mean none. */
+static int64_t lesser_maximum(int64_t a, int64_t b)
 {
-	if (wanted_ms < 0) {
-		*ret_timeout_ms = pool->timeout_ms;
-		return 0;
+	if (a <= 0)
+		return b > 0 ? b : 0;
+	return b > 0 && b < a ? b : a;
+}
+
+static int choose(int64_t wished, int64_t task_default, int64_t pool_default, int64_t maximum,
+		  const char *field, int64_t *ret_limit, struct error *error)
+{
+	int64_t limit = wished;
+
+	if (wished == SUBMISSION_UNSET) {
+		limit = task_default != CONFIG_UNSET ? task_default : pool_default;
+		if (maximum > 0 && (limit == 0 || limit > maximum))
+			limit = maximum; /* no job goes without a limit where there is a maximum */
+	} else if (maximum > 0 && wished > maximum) {
+		return error_set(error, ERROR_INVALID, field, "found %lld; expected at most %lld",
+				 (long long)wished, (long long)maximum);
 	}
-	if (pool->max_timeout_ms > 0 && wanted_ms > pool->max_timeout_ms)
-		return error_set(error, ERROR_INVALID, "timeout_ms",
-				 "found %lld; the pool \"%s\" allows at most %lld",
-				 (long long)wanted_ms, pool->name, (long long)pool->max_timeout_ms);
-	*ret_timeout_ms = wanted_ms;
+	*ret_limit = limit;
+	return 0;
+}
+
+static int choose_limits(const struct submission *wish, struct order *order, struct error *error)
+{
+	static const struct config_limits unset = {CONFIG_UNSET, CONFIG_UNSET, CONFIG_UNSET,
+						   CONFIG_UNSET, CONFIG_UNSET, CONFIG_UNSET,
+						   CONFIG_UNSET, CONFIG_UNSET};
+	const struct config_limits *task =
+		order->task->settings ? &order->task->settings->limits : &unset;
+	const struct config_limits *pool = &order->pool->config->limits;
+	struct config_limits *limits = &order->limits;
+	const struct {
+		int64_t wished, task_default, pool_default, task_maximum, pool_maximum;
+		const char *field;
+		int64_t *limit;
+	} choices[] = {
+		{wish->timeout_ms, task->timeout_ms, pool->timeout_ms, task->max_timeout_ms,
+		 pool->max_timeout_ms, "timeout_ms", &limits->timeout_ms},
+		{wish->queue_ttl_ms, task->queue_ttl_ms, pool->queue_ttl_ms, task->max_queue_ttl_ms,
+		 pool->max_queue_ttl_ms, "queue_ttl_ms", &limits->queue_ttl_ms},
+		{wish->cpu_ms, task->cpu_ms, pool->cpu_ms, task->max_cpu_ms, pool->max_cpu_ms,
+		 "limits.cpu_ms", &limits->cpu_ms},
+		{wish->memory_bytes, task->memory_bytes, pool->memory_bytes, task->max_memory_bytes,
+		 pool->max_memory_bytes, "limits.memory_bytes", &limits->memory_bytes},
+	};
+
+	for (size_t i = 0; i < sizeof(choices) / sizeof(choices[0]); i++) {
+		int status =
+			choose(choices[i].wished, choices[i].task_default, choices[i].pool_default,
+			       lesser_maximum(choices[i].task_maximum, choices[i].pool_maximum),
+			       choices[i].field, choices[i].limit, error);
+		if (status < 0)
+			return status;
+	}
+	return 0;
+}
+
+static int check_attempts_and_output(const struct submission *wish, struct order *order,
+				     struct error *error)
+{
+	const struct config_pool *pool = order->pool->config;
+
+	if (wish->max_attempts > pool->max_attempts)
+		return error_set(error, ERROR_INVALID, "max_attempts",
+				 "found %lld; expected at most %u", (long long)wish->max_attempts,
+				 pool->max_attempts);
+	order->output_bytes = pool->output_bytes;
+	if (wish->output_bytes == SUBMISSION_UNSET)
+		return 0;
+	if ((uint64_t)wish->output_bytes > pool->max_output_bytes)
+		return error_set(error, ERROR_INVALID, "limits.output_bytes",
+				 "found %lld; expected at most %llu", (long long)wish->output_bytes,
+				 (unsigned long long)pool->max_output_bytes);
+	order->output_bytes = (uint64_t)wish->output_bytes;
+	return 0;
+}
+
+/* What the pool cannot do for this job. */
+static int check_pool(const struct order *order, struct error *error)
+{
+	const struct config_pool *pool = order->pool->config;
+
+	if (pool->threads > 1 && !(order->task->definition->flags & TP_TASK_THREAD_SAFE))
+		return error_set(error, ERROR_INVALID, "pool",
+				 "the task \"%s\" is not thread-safe, and the pool \"%s\" runs %u "
+				 "threads to a host",
+				 order->task->definition->name, pool->name, pool->threads);
+	if (pool->threads > 1 && order->limits.memory_bytes > 0 && !SERVER_HAS_HEAP_LIMIT)
+		return error_set(error, ERROR_INVALID, "limits.memory_bytes",
+				 "cannot be enforced on the pool \"%s\": its hosts have several "
+				 "threads, the kernel accounts "
+				 "no memory to a thread, and this build is without jemalloc",
+				 pool->name);
 	return 0;
 }
 
 static int resolve(struct server *server, const struct submission *submission,
 		   struct order *ret_order, struct error *error)
 {
-	struct order order = {0};
+	struct order order = {.submission = submission};
 	int status = find_task(server, submission->task, &order.task, error);
 
 	if (status == 0)
 		status = find_pool(server, submission->pool, &order.pool, error);
 	if (status == 0)
-		status = choose_timeout(order.pool->config, submission->timeout_ms,
-					&order.timeout_ms, error);
-	if (status < 0)
-		return status;
-	if (order.pool->config->threads > 1 &&
-	    !(order.task->definition->flags & TP_TASK_THREAD_SAFE))
-		return error_set(error, ERROR_INVALID, "pool",
-				 "the task \"%s\" is not thread-safe, and the pool \"%s\" runs %u "
-				 "threads to a host",
-				 submission->task, order.pool->config->name,
-				 order.pool->config->threads);
-	if (submission->labels && json_object_size(submission->labels) > 0) {
+		status = choose_limits(submission, &order, error);
+	if (status == 0)
+		status = check_attempts_and_output(submission, &order, error);
+	if (status == 0)
+		status = check_pool(&order, error);
+	if (status == 0 && submission->labels && json_object_size(submission->labels) > 0) {
 		order.labels = json_encode(submission->labels, &order.labels_length);
 		if (!order.labels)
-			return error_set(error, ERROR_INTERNAL, NULL, "memory is short");
+			status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
 	}
-	*ret_order = order;
-	return 0;
+	if (status == 0)
+		*ret_order = order;
+	return status;
 }
 
 static void order_release(struct order *order)
@@ -142,6 +243,89 @@ static int prepare_args(const struct task *task, json_t *args, const char *path,
 	return status;
 }
 
+/* --- caps ------------------------------------------------------------------------------------- */
+
+/* Adds the cap "KIND:NAME", or "POOL:NAME=VALUE" for a label: its limit is the pool's. */
+static int add_cap(struct caps *caps, struct job *job, unsigned int limit, const char *kind,
+		   const char *name, const char *value)
+{
+	char *key = NULL;
+
+	if (asprintf(&key, "%s:%s%s%s", kind, name, value ? "=" : "", value ? value : "") < 0)
+		return -ENOMEM;
+	job->caps[job->cap_count] = caps_hold(caps, key, limit, job->pool_index);
+	free(key);
+	if (!job->caps[job->cap_count])
+		return -ENOMEM;
+	job->cap_count++;
+	return 0;
+}
+
+/* The caps that the job counts against: its task's, and those of its labels. */
+static int add_caps(struct server *server, const struct order *order, struct job *job)
+{
+	const struct config_pool *pool = order->pool->config;
+	unsigned int max_running = order->task->settings ? order->task->settings->max_running : 0;
+	int status = 0;
+
+	if (max_running == 0 && pool->label_limit_count == 0)
+		return 0;
+	job->caps = calloc(CAPS_MAX, sizeof(struct cap *));
+	if (!job->caps)
+		return -ENOMEM;
+	if (max_running > 0)
+		status = add_cap(&server->caps, job, max_running, "(task)", job->task, NULL);
+	for (size_t i = 0; status == 0 && i < pool->label_limit_count; i++) {
+		const struct config_label_limit *limit = &pool->label_limits[i];
+		const char *value =
+			json_string_value(json_object_get(order->submission->labels, limit->label));
+		if (value)
+			status = add_cap(&server->caps, job, limit->running, pool->name,
+					 limit->label, value);
+	}
+	return status;
+}
+
+/* --- the job ---------------------------------------------------------------------------------- */
+
+static int copy_labels(const struct order *order, struct job *job)
+{
+	if (!order->labels)
+		return 0;
+	job->labels = malloc(order->labels_length);
+	if (!job->labels)
+		return -ENOMEM;
+	memcpy(job->labels, order->labels, order->labels_length);
+	job->labels_length = order->labels_length;
+	return 0;
+}
+
+static void set_terms(const struct order *order, struct job *job)
+{
+	const struct submission *submission = order->submission;
+
+	job->priority = (int)submission->priority;
+	job->timeout_ms = order->limits.timeout_ms;
+	job->queue_ttl_ms = order->limits.queue_ttl_ms;
+	job->cpu_ms = order->limits.cpu_ms;
+	job->memory_bytes = order->limits.memory_bytes;
+	job->stop_on_output = submission->stop_on_output;
+	job->cancel_on_disconnect = submission->cancel_on_disconnect;
+	job->max_attempts = (uint32_t)submission->max_attempts;
+	job->retry = submission->retry;
+	output_init(&job->stdout_output, order->output_bytes);
+	output_init(&job->stderr_output, order->output_bytes);
+}
+
+/* Frees a job that never got into the store. */
+static void unmake_job(struct server *server, struct job *job)
+{
+	if (!job)
+		return;
+	caps_release(&server->caps, job);
+	job_free(job);
+}
+
 /* Makes a job; takes args on success. NULL if memory is short. */
 static struct job *make_job(struct server *server, const struct order *order, char *args,
 			    size_t length, int64_t now_ns, int64_t now_real_ns)
@@ -150,41 +334,34 @@ static struct job *make_job(struct server *server, const struct order *order, ch
 
 	if (!job)
 		return NULL;
-	if (order->labels) {
-		job->labels = malloc(order->labels_length);
-		if (!job->labels) {
-			job_free(job);
-			return NULL;
-		}
-		memcpy(job->labels, order->labels, order->labels_length);
-		job->labels_length = order->labels_length;
-	}
 	job->by_id.id = id_new();
 	job->seq = server->next_seq++;
 	job->task_index = order->task->index;
 	job->task = order->task->definition->name;
-	job->pool = order->pool->config->name;
+	job->pool = order->pool->name;
 	job->pool_index = order->pool->index;
-	job->args = args;
-	job->args_length = length;
-	job->timeout_ms = order->timeout_ms;
 	job->submitted_ns = now_ns;
 	job->submitted_real_ns = now_real_ns;
-	output_init(&job->stdout_output, order->pool->config->output_bytes);
-	output_init(&job->stderr_output, order->pool->config->output_bytes);
+	set_terms(order, job);
+	if (copy_labels(order, job) < 0 || add_caps(server, order, job) < 0) {
+		unmake_job(server, job);
+		return NULL;
+	}
+	job->args = args;
+	job->args_length = length;
 	return job;
 }
 
 static int refuse_full(struct pool *pool, unsigned int *ret_retry_after, struct error *error)
 {
+	unsigned long long bytes = pool->queue.bytes + pool->scheduled_bytes;
+
 	pool->rejected++;
-	*ret_retry_after = queue_retry_after(pool, clock_monotonic_ns());
+	*ret_retry_after = dispatch_retry_after(pool, clock_monotonic_ns());
 	return error_set(error, ERROR_OVERLOADED, NULL,
 			 "the queue of the pool \"%s\" is full: %zu jobs with %llu bytes wait, of "
-			 "at most %llu "
-			 "jobs and %llu bytes",
-			 pool->config->name, pool->queue_length,
-			 (unsigned long long)pool->queue_bytes,
+			 "at most %llu jobs and %llu bytes",
+			 pool->name, pool->queue.length + pool->scheduled, bytes,
 			 (unsigned long long)pool->config->queue_jobs,
 			 (unsigned long long)pool->config->queue_bytes);
 }
@@ -198,11 +375,31 @@ static int check_open(const struct server *server, struct error *error)
 	return 0;
 }
 
-static void enqueue(struct server *server, struct pool *pool, struct job *job)
+/* Into the queue, or among those that wait for their time. */
+static void enter(struct server *server, struct job *job, int64_t delay_ms)
 {
+	struct pool *pool = &server->pools[job->pool_index];
+
 	server->live++;
 	pool->submitted++;
-	queue_push(pool, job);
+	if (delay_ms == 0) {
+		job_transition(job, JOB_EVENT_DUE);
+		job->queued_ns = job->submitted_ns;
+		dispatch_put(server, job);
+		return;
+	}
+	job->due_ns = job->submitted_ns + delay_ms * NS_PER_MS;
+	pool->scheduled++;
+	pool->scheduled_bytes += job->args_length;
+	if (deadline_set(server, job, job->due_ns) < 0)
+		become_due(server, job, job->submitted_ns); /* too early rather than never */
+}
+
+/* Whether a worker would take it at once, whatever the queue's bounds. */
+static bool starts_at_once(const struct pool *pool, const struct submission *submission)
+{
+	return !list_empty(&pool->idle) && !pool->paused && pool->queue.length == 0 &&
+	       submission->delay_ms == 0;
 }
 
 int server_submit(struct server *server, struct submission *submission, struct job **ret_job,
@@ -222,8 +419,7 @@ int server_submit(struct server *server, struct submission *submission, struct j
 	status = prepare_args(order.task, submission->args, "args", &args, &length, error);
 	if (status < 0)
 		goto fail;
-	/* An idle worker takes the job at once, whatever the queue's bounds. */
-	if (list_empty(&order.pool->idle) && !queue_has_room(order.pool, 1, length)) {
+	if (!starts_at_once(order.pool, submission) && !dispatch_has_room(order.pool, 1, length)) {
 		status = refuse_full(order.pool, ret_retry_after, error);
 		goto fail;
 	}
@@ -233,20 +429,20 @@ int server_submit(struct server *server, struct submission *submission, struct j
 		goto fail;
 	}
 	order_release(&order);
-	enqueue(server, order.pool, job);
+	enter(server, job, submission->delay_ms);
 	dispatch(order.pool);
 	*ret_job = job;
 	return 0;
 fail:
 	if (job)
-		job_free(job); /* and its args */
+		unmake_job(server, job); /* and its args */
 	else
 		free(args);
 	order_release(&order);
 	return status;
 }
 
-/* --- batches --------------------------------------------------------------------------------- */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 /* Fills the batch with jobs; on failure some may be in it. */
 static int fill_batch(struct server *server, const struct order *order, const json_t *list,
@@ -307,11 +503,11 @@ int server_submit_batch(struct server *server, struct submission *submission,
 	}
 	batch->by_id.id = id_new();
 	batch->task = order.task->definition->name;
-	batch->pool = order.pool->config->name;
+	batch->pool = order.pool->name;
 	batch->submitted_ns = clock_monotonic_ns();
 	batch->submitted_real_ns = clock_realtime_ns();
 	status = fill_batch(server, &order, submission->args, batch, &bytes, error);
-	if (status == 0 && !queue_has_room(order.pool, batch->count, bytes))
+	if (status == 0 && !dispatch_has_room(order.pool, batch->count, bytes))
 		status = refuse_full(order.pool, ret_retry_after, error);
 	if (status == 0 && store_add_batch(&server->store, batch) < 0)
 		status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
@@ -319,11 +515,14 @@ int server_submit_batch(struct server *server, struct submission *submission,
 		goto fail;
 	order_release(&order);
 	for (size_t i = 0; i < batch->count; i++)
-		enqueue(server, order.pool, batch->jobs[i]);
+		enter(server, batch->jobs[i], submission->delay_ms);
 	dispatch(order.pool);
 	*ret_batch = batch;
 	return 0;
 fail:
+	for (size_t i = 0; batch && i < batch->count; i++)
+		if (batch->jobs[i])
+			caps_release(&server->caps, batch->jobs[i]);
 	batch_free(batch);
 	order_release(&order);
 	return status;

@@ -9,13 +9,17 @@ static struct job *job_of_order(struct list *node)
 	return container_of(node, struct job, in_order);
 }
 
+void store_configure(struct store *store, const struct config *config)
+{
+	store->keep_jobs = config->keep_jobs;
+	store->keep_bytes = config->keep_bytes;
+	store->keep_ns = config->keep_ms * NS_PER_MS;
+}
+
 void store_init(struct store *store, const struct config *config)
 {
-	*store = (struct store){
-		.keep_jobs = config->keep_jobs,
-		.keep_bytes = config->keep_bytes,
-		.keep_ns = config->keep_ms * NS_PER_MS,
-	};
+	*store = (struct store){0};
+	store_configure(store, config);
 	list_init(&store->in_order);
 	list_init(&store->ended_jobs);
 	list_init(&store->ended_batches);
@@ -26,6 +30,7 @@ static void detach_job(struct store *store, struct job *job)
 	table_remove(&store->jobs, &job->by_id);
 	list_remove(&job->in_order);
 	list_remove(&job->in_queue);
+	list_remove(&job->waiting);
 	list_remove(&job->ended);
 }
 
@@ -114,11 +119,26 @@ void store_job_ended(struct store *store, struct job *job, bool last_of_batch)
 		list_append(&store->ended_batches, &job->batch->ended);
 }
 
-/* --- forgetting ------------------------------------------------------------------------------ */
+/* --- forgetting ------------------------------------------------------------------------------- */
 
-static bool over_limits(const struct store *store, int64_t finished_ns, int64_t now_ns)
+/* The newest batch stays whatever it holds, until it is too old, and does not count against the
+ * others: who waits for its end by asking again and again is to see it. NULL if there is none. */
+static const struct batch *pinned_batch(const struct store *store, int64_t now_ns)
 {
-	return store->kept_jobs > store->keep_jobs || store->kept_bytes > store->keep_bytes ||
+	if (list_empty(&store->ended_batches))
+		return NULL;
+	const struct batch *newest =
+		container_of(store->ended_batches.previous, struct batch, ended);
+	return now_ns - newest->finished_ns > store->keep_ns ? NULL : newest;
+}
+
+static bool over_limits(const struct store *store, const struct batch *pinned, int64_t finished_ns,
+			int64_t now_ns)
+{
+	uint64_t jobs = store->kept_jobs - (pinned ? pinned->count : 0);
+	uint64_t bytes = store->kept_bytes - (pinned ? pinned->memory_bytes : 0);
+
+	return jobs > store->keep_jobs || bytes > store->keep_bytes ||
 	       now_ns - finished_ns > store->keep_ns;
 }
 
@@ -142,6 +162,7 @@ static void forget_batch(struct store *store, struct batch *batch)
  * forget. */
 static bool forget_oldest(struct store *store, int64_t now_ns)
 {
+	const struct batch *pinned = pinned_batch(store, now_ns);
 	struct job *job = NULL;
 	struct batch *batch = NULL;
 
@@ -149,13 +170,16 @@ static bool forget_oldest(struct store *store, int64_t now_ns)
 		job = container_of(store->ended_jobs.next, struct job, ended);
 	if (!list_empty(&store->ended_batches))
 		batch = container_of(store->ended_batches.next, struct batch, ended);
+	if (batch == pinned || (batch && !list_empty(&batch->waiters)))
+		batch = NULL;
 	if (batch && (!job || batch->finished_ns < job->finished_ns)) {
-		if (!over_limits(store, batch->finished_ns, now_ns) || !list_empty(&batch->waiters))
+		if (!over_limits(store, pinned, batch->finished_ns, now_ns))
 			return false;
 		forget_batch(store, batch);
 		return true;
 	}
-	if (!job || !over_limits(store, job->finished_ns, now_ns) || !list_empty(&job->waiters))
+	if (!job || !over_limits(store, pinned, job->finished_ns, now_ns) ||
+	    !list_empty(&job->waiters))
 		return false;
 	forget_job(store, job);
 	return true;
@@ -167,7 +191,7 @@ void store_sweep(struct store *store, int64_t now_ns)
 		;
 }
 
-/* --- walking --------------------------------------------------------------------------------- */
+/* --- walking ---------------------------------------------------------------------------------- */
 
 struct job *store_next_older(const struct store *store, const struct job *job)
 {

@@ -4,8 +4,8 @@
  *
  * The store owns every job and batch from store_add_*() on. Live ones stay; ended ones are
  * forgotten, oldest first, when there are more than keep_jobs of them, when they hold more than
- * keep_bytes, or keep_ms after their end. The jobs of a batch are forgotten with it. Event loop
- * only.
+ * keep_bytes, or keep_ms after their end. The jobs of a batch are forgotten with it; the newest
+ * batch stays, whatever it holds, until it is too old. Event loop only.
  */
 #ifndef STORE_STORE_H
 #define STORE_STORE_H
@@ -35,6 +35,9 @@ struct store {
 };
 
 void store_init(struct store *store, const struct config *config);
+
+/* Takes over the retention of another configuration. */
+void store_configure(struct store *store, const struct config *config);
 
 /* Frees all. */
 void store_release(struct store *store);

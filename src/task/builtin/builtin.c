@@ -6,9 +6,9 @@
 #include "task/registry.h"
 
 const struct tp_task *const builtin_tasks[] = {
-	&builtin_allocate, &builtin_counter, &builtin_crash, &builtin_echo,
-	&builtin_fib,	   &builtin_primes,  &builtin_print, &builtin_read,
-	&builtin_sha256,   &builtin_sleep,   NULL,
+	&builtin_allocate, &builtin_counter, &builtin_crash, &builtin_echo, &builtin_fib,
+	&builtin_leak,	   &builtin_primes,  &builtin_print, &builtin_read, &builtin_sha256,
+	&builtin_sleep,	   &builtin_spawn,   &builtin_spin,  NULL,
 };
 
 int64_t builtin_integer(const json_t *args, const char *name, int64_t fallback)

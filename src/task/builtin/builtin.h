@@ -15,11 +15,14 @@ extern const struct tp_task builtin_counter;
 extern const struct tp_task builtin_crash;
 extern const struct tp_task builtin_echo;
 extern const struct tp_task builtin_fib;
+extern const struct tp_task builtin_leak;
 extern const struct tp_task builtin_primes;
 extern const struct tp_task builtin_print;
 extern const struct tp_task builtin_read;
 extern const struct tp_task builtin_sha256;
 extern const struct tp_task builtin_sleep;
+extern const struct tp_task builtin_spawn;
+extern const struct tp_task builtin_spin;
 
 #define BUILTIN_NS_PER_MS 1000000LL
 #define BUILTIN_MIB	  (INT64_C(1) << 20)

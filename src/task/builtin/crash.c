@@ -28,8 +28,8 @@ static int find_signal(const char *name)
 	return SIGSEGV;
 }
 
-/* Makes sure that the signal is delivered. Handlers stay: a host of several threads has one that notes
- * which of them fell, as it would for a crash that nobody meant. */
+/* Makes sure that the signal is delivered. Handlers stay: a host of several threads has one that
+ * notes which of them fell, as it would for a crash that nobody meant. */
 static void expose(int number)
 {
 	sigset_t set;
