@@ -46,7 +46,7 @@ class StatsTest(ServiceCase):
                 stats = self.http.stats()
                 self.assertEqual(stats["pools"][pool]["ended"],
                                  {"succeeded": 20, "failed": 1, "timed_out": 1, "cancelled": 1,
-                                  "crashed": 1})
+                                  "crashed": 1, "expired": 0})
                 self.assertEqual(stats["pools"][pool]["submitted"], 24)
                 self.assert_adds_up(stats)
 

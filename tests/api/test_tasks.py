@@ -5,8 +5,9 @@ import os
 
 from tests.harness.case import ServiceCase
 
-BUILTIN = {"allocate", "counter", "crash", "echo", "fib", "primes", "print", "read", "sha256",
-           "sleep"}
+BUILTIN = {"allocate", "counter", "crash", "echo", "fib", "leak", "primes", "print", "read",
+           "sha256", "sleep", "spawn", "spin"}
+DISABLED = {"leak", "spawn"}  # crash is enabled by the tests' configuration
 POOLS = ("process", "thread")
 FILE_BYTES = bytes(range(256)) * 3000
 
@@ -150,7 +151,7 @@ class TaskTest(ServiceCase):
                                              "thread_safe", "pools", "args_schema"})
                 self.assertTrue(task["description"])
                 self.assertEqual((task["kind"], task["enabled"], task["thread_safe"]),
-                                 ("builtin", True, True))
+                                 ("builtin", name not in DISABLED, True))
                 self.assertEqual(sorted(task["pools"]), ["process", "thread"])
                 self.assert_described(task["args_schema"])
 
@@ -166,9 +167,11 @@ class DisabledTaskTest(ServiceCase):
 
     config = {"tasks": {"crash": None}}
 
-    def test_crash_is_off_unless_it_was_enabled(self):
+    def test_what_does_harm_is_off_unless_it_was_enabled(self):
         """It is listed as not enabled, and a job for it is refused with the reason."""
         tasks = {task["name"]: task for task in self.http.get("/tasks").json["tasks"]}
-        self.assertIs(tasks["crash"]["enabled"], False)
-        self.assert_problem(self.http.submit("crash"), 422, "crash", "enabled", field="task")
+        for name in ("crash", *DISABLED):
+            with self.subTest(task=name):
+                self.assertIs(tasks[name]["enabled"], False)
+                self.assert_problem(self.http.submit(name), 422, name, "enabled", field="task")
         self.assertEqual(self.http.stats()["pools"]["process"]["restarts"]["total"], 0)

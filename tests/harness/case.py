@@ -77,6 +77,11 @@ class ServiceCase(DirectoryCase):
         self.judged = False
         self.wait_all_workers()
 
+    def restart_service(self, changes):
+        """Stops it well and starts it anew, with changes laid over the class's configuration."""
+        self.stop_service()
+        self.start_service(merged(self.config, changes))
+
     def stop_service(self, **options):
         """Stops it well, now."""
         self.judged = True
@@ -108,6 +113,13 @@ class ServiceCase(DirectoryCase):
     def assert_succeeded(self, job):
         """The job's document says succeeded, and has no error."""
         self.assertEqual((job["state"], job["error"]), ("succeeded", None), job)
+
+    def assert_error(self, job, state, code, **members):
+        """The job has ended in this state by this cause; its error has these members."""
+        self.assertEqual((job["state"], (job["error"] or {}).get("code")), (state, code), job)
+        self.assertIsNone(job["result"])
+        for name, value in members.items():
+            self.assertEqual(job["error"].get(name), value, job)
 
     def wait_for_state(self, job_id, *states, deadline=10):
         """Waits until the job is in one of these states; answers its document.
@@ -154,6 +166,24 @@ class ServiceCase(DirectoryCase):
             return next((worker["pid"] for worker in self.http.pool(pool)["worker_list"]
                          if worker["host"] == host and worker["state"] in ("idle", "busy")), None)
         return wait_until(look, f"host {host} of pool {pool} is up")
+
+    def host_pids(self, pool):
+        """The pids of the hosts that are up."""
+        return {worker["pid"] for worker in self.http.pool(pool)["worker_list"]
+                if worker["state"] in ("idle", "busy")}
+
+    def restarts(self, pool):
+        """How many hosts of a pool have ended, by reason; the reasons that occurred."""
+        by_reason = self.http.stats()["pools"][pool]["restarts"]["by_reason"]
+        return {reason: count for reason, count in by_reason.items() if count}
+
+    def wait_host_replaced(self, pool, pid, deadline=10):
+        """Waits until this process is gone and every worker of the pool is up; answers the pool."""
+        def look():
+            entry = self.http.pool(pool)
+            gone = all(worker["pid"] != pid for worker in entry["worker_list"])
+            return entry if gone and entry["workers_down"] == 0 and not proc.is_running(pid) else None
+        return wait_until(look, f"the host {pid} of pool {pool} is replaced", deadline)
 
     def kill_host(self, pool, host=0, number=signal.SIGKILL):
         """Sends a signal to a host of a pool; answers its pid."""

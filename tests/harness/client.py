@@ -6,7 +6,7 @@ import re
 import socket
 import urllib.parse
 
-from tests.harness.documents import check_job
+from tests.harness.documents import check_job, check_whole_sum
 from tests.harness.timing import seconds
 
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
@@ -133,7 +133,10 @@ class Client:
         answer = self.submit(task, args, pool, **fields)
         if answer.status != 200:
             raise AssertionError(f"{task} on {pool} did not end: {answer!r}")
-        return answer.json
+        job = answer.json
+        if job["state"] == "succeeded" and "delay_ms" not in fields and job["attempt"] == 1:
+            check_whole_sum(job)
+        return job
 
     def start(self, task, args=None, pool=None, **fields):
         """Submits without waiting and answers the job's document as it was then."""
@@ -156,6 +159,10 @@ class Client:
             if entry["name"] == name:
                 return entry
         raise AssertionError(f"no pool {name}")
+
+    def patch_pool(self, name, **changes):
+        """PATCH /pools/{name}; answers the Answer."""
+        return self.request("PATCH", f"/pools/{name}", changes)
 
     def stats(self):
         """GET /stats."""

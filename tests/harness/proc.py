@@ -54,6 +54,11 @@ def all_pids():
     return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
 
+def has_environment(pid, entry):
+    """Whether this process was started with this NAME=VALUE."""
+    return _has_environment(pid, entry.encode())
+
+
 def pids_with_environment(entry):
     """Running processes that were started with this NAME=VALUE, whoever their parent is by now."""
     wanted = entry.encode()

@@ -171,6 +171,10 @@ class Service:
         """Pids of everything that this service started and that runs, itself included."""
         return proc.pids_with_environment(self._mark)
 
+    def owns(self, pid):
+        """Whether this process was started by the service."""
+        return proc.has_environment(pid, self._mark)
+
     def log(self, event=None):
         """The parsed lines of the log so far, of one event or all."""
         entries = [json.loads(line) for line in list(self._stderr.lines) if line.startswith("{")]

@@ -22,7 +22,7 @@ SYSTEM_HEADERS = (
 )
 # A pattern of functions, and the only directories that may call them.
 CALLS = (
-    (r"v?fork|posix_spawnp?|clone3?", ("src/master/",)),
+    (r"v?fork|posix_spawnp?|clone3?", ("src/master/", "src/task/builtin/spawn.c")),
     (r"\w*mallctl\w*|mallocx|dallocx", ("src/host/",)),
     (r"pthread_create|thrd_create", ("src/host/", "tests/")),
     (r"MHD_\w+", ("src/http/",)),

@@ -92,6 +92,22 @@ static void expect_failure(const struct config_flags *flags, char *const *enviro
 	assert_string_equal(error.message, message);
 }
 
+/* For a message that is longer than an error holds. */
+static void refuses_beginning(const char *text, const char *field, const char *beginning)
+{
+	struct config *config = NULL;
+	struct error error = {0};
+	char whole[1000];
+
+	write_file(text);
+	(void)snprintf(whole, sizeof(whole), "%s: %s", file, beginning);
+	assert_true(config_load(&(struct config_flags){.config_path = file}, NULL, &config,
+				&error) < 0);
+	assert_string_equal(error.field, field);
+	assert_true(strlen(error.message) >= strlen(whole));
+	assert_memory_equal(error.message, whole, strlen(whole));
+}
+
 /* The file's name comes before the message. */
 static void refuses(const char *text, const char *field, const char *message)
 {
@@ -146,6 +162,7 @@ static void test_defaults(void **state)
 
 	(void)state;
 	assert_null(config->path);
+	assert_int_equal(config->digest, 0);
 	assert_string_equal(config->listen_host, "127.0.0.1");
 	assert_int_equal(config->listen_port, 8080);
 	assert_int_equal(config->max_connections, 4096);
@@ -176,20 +193,42 @@ static void test_defaults(void **state)
 
 		assert_int_equal(pool->queue_jobs, 10000);
 		assert_int_equal(pool->queue_bytes, 268435456);
-		assert_int_equal(pool->timeout_ms, 60000);
-		assert_int_equal(pool->max_timeout_ms, 3600000);
+		assert_int_equal(pool->max_hosts, pool->hosts);
+		assert_int_equal(pool->spare_hosts, 0);
+		assert_int_equal(pool->grow_after_ms, 100);
+		assert_int_equal(pool->shrink_after_ms, 30000);
+		assert_int_equal(pool->limits.timeout_ms, 60000);
+		assert_int_equal(pool->limits.max_timeout_ms, 3600000);
+		assert_int_equal(pool->limits.queue_ttl_ms, 0);
+		assert_int_equal(pool->limits.max_queue_ttl_ms, 0);
+		assert_int_equal(pool->limits.cpu_ms, 0);
+		assert_int_equal(pool->limits.max_cpu_ms, 0);
+		assert_int_equal(pool->limits.memory_bytes, 0);
+		assert_int_equal(pool->limits.max_memory_bytes, 0);
 		assert_int_equal(pool->stop_grace_ms, 2000);
 		assert_int_equal(pool->quarantine_ms, 10000);
 		assert_int_equal(pool->output_bytes, 65536);
 		assert_int_equal(pool->result_bytes, 16777216);
 		assert_int_equal(pool->restart_backoff_ms, 100);
 		assert_int_equal(pool->restart_backoff_max_ms, 30000);
+		assert_int_equal(pool->max_output_bytes, 1048576);
+		assert_int_equal(pool->recycle.jobs, 0);
+		assert_int_equal(pool->recycle.jitter_percent, 20);
+		assert_int_equal(pool->recycle.age_ms, 0);
+		assert_int_equal(pool->recycle.idle_ms, 0);
+		assert_int_equal(pool->recycle.rss_bytes, 0);
+		assert_int_equal(pool->aging_ms, 10000);
+		assert_int_equal(pool->reserved_workers, 0);
+		assert_int_equal(pool->reserved_priority, 1);
+		assert_int_equal(pool->max_attempts, 20);
+		assert_int_equal(pool->max_crashes, 2);
+		assert_int_equal(pool->label_limit_count, 0);
 	}
 	config_free(config);
 	config_free(NULL);
 }
 
-/* The shipped file spells out all that an empty one would be filled with, and nothing else. */
+/* Filled, the shipped file is what an empty one would be filled to. */
 static void test_shipped_file_is_the_defaults(void **state)
 {
 	json_t *shipped = tree_of(TEST_SOURCE_DIR "/config/twinpool.json");
@@ -205,6 +244,7 @@ static void test_shipped_file_is_the_defaults(void **state)
 	assert_int_equal(json_object_del(shipped, "$schema"), 0);
 	assert_string_equal(json_string_value(json_object_get(shipped, "default_pool")), "process");
 	assert_int_equal(json_object_del(shipped, "default_pool"), 0);
+	assert_int_equal(schema_check(schema, shipped, true, "", &error), 0);
 	assert_true(json_equal(shipped, filled));
 	json_decref(shipped);
 	json_decref(filled);
@@ -272,15 +312,18 @@ static void test_schema_limits_are_the_program_s(void **state)
 {
 	json_t *document = schema_tree();
 	const json_t *pool = json_object_get(
-		json_object_get(
-			json_object_get(
-				json_object_get(json_object_get(document, "properties"), "pools"),
+		json_object_get(json_object_get(json_object_get(document, "properties"), "pools"),
 				"additionalProperties"),
-			"properties"),
-		"hosts");
+		"properties");
+	static const char *const hosts[] = {"hosts", "max_hosts", "spare_hosts"};
 
 	(void)state;
-	assert_int_equal(json_integer_value(json_object_get(pool, "maximum")), CONFIG_HOSTS_MAX);
+	for (size_t i = 0; i < sizeof(hosts) / sizeof(hosts[0]); i++) {
+		const json_t *count = json_object_get(pool, hosts[i]);
+
+		assert_int_equal(json_integer_value(json_object_get(count, "maximum")),
+				 CONFIG_HOSTS_MAX);
+	}
 	assert_int_equal(CONFIG_HOSTS_MAX, CONFIG_THREADS_MAX);
 	json_decref(document);
 }
@@ -305,7 +348,11 @@ static void test_examples(void **state)
 	assert_int_equal(config->pool_count, 4);
 	assert_string_equal(config->default_pool, "compute");
 	assert_int_equal(config->pools[config_find_pool(config, "mixed")].hosts, 2);
+	assert_int_equal(config->pools[config_find_pool(config, "mixed")].max_hosts, 4);
 	assert_int_equal(config->pools[config_find_pool(config, "mixed")].threads, 4);
+	assert_int_equal(config->pools[config_find_pool(config, "compute")].max_hosts,
+			 config_cores());
+	assert_int_equal(config->pools[config_find_pool(config, "io")].label_limit_count, 1);
 	config_free(config);
 }
 
@@ -326,6 +373,106 @@ static void test_pools_replace_the_default_ones(void **state)
 
 	config = load_text("{\"pools\":{\"a\":{},\"process\":{}}}");
 	assert_string_equal(config->default_pool, "process");
+	config_free(config);
+}
+
+static void test_pool_is_spelt_out(void **state)
+{
+	struct config *config = load_text(
+		"{\"pools\":{\"a\":{\"hosts\":2,\"max_hosts\":8,\"spare_hosts\":3,\"threads\":2,"
+		"\"grow_after_ms\":11,\"shrink_after_ms\":12,\"timeout_ms\":1,"
+		"\"max_timeout_ms\":2,\"queue_ttl_ms\":3,\"max_queue_ttl_ms\":4,\"cpu_ms\":5,"
+		"\"max_cpu_ms\":6,\"memory_bytes\":7,\"max_memory_bytes\":8,"
+		"\"output_bytes\":2000000,\"max_output_bytes\":3000000,"
+		"\"recycle\":{\"jobs\":21,\"jitter_percent\":50,\"age_ms\":22,\"idle_ms\":23,"
+		"\"rss_bytes\":24},\"aging_ms\":25,\"reserve\":{\"workers\":15,\"priority\":-9},"
+		"\"max_attempts\":5,\"max_crashes\":1,"
+		"\"label_limits\":{\"tenant\":4,\"x\":1}}}}");
+	const struct config_pool *pool = &config->pools[0];
+
+	(void)state;
+	assert_int_equal(pool->hosts, 2);
+	assert_int_equal(pool->max_hosts, 8);
+	assert_int_equal(pool->spare_hosts, 3);
+	assert_int_equal(pool->grow_after_ms, 11);
+	assert_int_equal(pool->shrink_after_ms, 12);
+	assert_int_equal(pool->limits.timeout_ms, 1);
+	assert_int_equal(pool->limits.max_timeout_ms, 2);
+	assert_int_equal(pool->limits.queue_ttl_ms, 3);
+	assert_int_equal(pool->limits.max_queue_ttl_ms, 4);
+	assert_int_equal(pool->limits.cpu_ms, 5);
+	assert_int_equal(pool->limits.max_cpu_ms, 6);
+	assert_int_equal(pool->limits.memory_bytes, 7);
+	assert_int_equal(pool->limits.max_memory_bytes, 8);
+	assert_int_equal(pool->output_bytes, 2000000);
+	assert_int_equal(pool->max_output_bytes, 3000000);
+	assert_int_equal(pool->recycle.jobs, 21);
+	assert_int_equal(pool->recycle.jitter_percent, 50);
+	assert_int_equal(pool->recycle.age_ms, 22);
+	assert_int_equal(pool->recycle.idle_ms, 23);
+	assert_int_equal(pool->recycle.rss_bytes, 24);
+	assert_int_equal(pool->aging_ms, 25);
+	assert_int_equal(pool->reserved_workers, 15);
+	assert_int_equal(pool->reserved_priority, -9);
+	assert_int_equal(pool->max_attempts, 5);
+	assert_int_equal(pool->max_crashes, 1);
+	assert_int_equal(pool->label_limit_count, 2);
+	assert_string_equal(pool->label_limits[0].label, "tenant");
+	assert_int_equal(pool->label_limits[0].running, 4);
+	assert_string_equal(pool->label_limits[1].label, "x");
+	assert_int_equal(pool->label_limits[1].running, 1);
+	config_free(config);
+}
+
+/* "cores" gives way to a number, so that a file holds on any machine. */
+static void test_cores_and_most_hosts(void **state)
+{
+	struct config *config = load_text(
+		"{\"pools\":{\"a\":{\"hosts\":3},\"b\":{\"hosts\":\"cores\",\"max_hosts\":1},"
+		"\"c\":{\"hosts\":256,\"max_hosts\":\"cores\"},"
+		"\"d\":{\"hosts\":\"cores\",\"max_hosts\":\"cores\"}}}");
+
+	(void)state;
+	assert_int_equal(config->pools[0].max_hosts, 3);
+	assert_int_equal(config->pools[1].hosts, 1);
+	assert_int_equal(config->pools[1].max_hosts, 1);
+	assert_int_equal(config->pools[2].hosts, 256);
+	assert_int_equal(config->pools[2].max_hosts, 256);
+	assert_int_equal(config->pools[3].hosts, config_cores());
+	assert_int_equal(config->pools[3].max_hosts, config_cores());
+	config_free(config);
+}
+
+static void test_tasks(void **state)
+{
+	struct config *config =
+		load_text("{\"tasks\":{\"fib\":{\"timeout_ms\":1,\"max_timeout_ms\":2,"
+			  "\"queue_ttl_ms\":3,\"max_queue_ttl_ms\":4,\"cpu_ms\":0,\"max_cpu_ms\":6,"
+			  "\"memory_bytes\":7,\"max_memory_bytes\":0,\"max_running\":9},"
+			  "\"sleep\":{\"cpu_ms\":5}}}");
+	const struct config_limits *fib = &config_find_task(config, "fib")->limits;
+	const struct config_limits *sleep_limits = &config_find_task(config, "sleep")->limits;
+
+	(void)state;
+	assert_int_equal(fib->timeout_ms, 1);
+	assert_int_equal(fib->max_timeout_ms, 2);
+	assert_int_equal(fib->queue_ttl_ms, 3);
+	assert_int_equal(fib->max_queue_ttl_ms, 4);
+	assert_int_equal(fib->cpu_ms, 0);
+	assert_int_equal(fib->max_cpu_ms, 6);
+	assert_int_equal(fib->memory_bytes, 7);
+	assert_int_equal(fib->max_memory_bytes, 0);
+	assert_int_equal(config_find_task(config, "fib")->max_running, 9);
+	assert_int_equal(config_find_task(config, "fib")->enabled, -1);
+	assert_int_equal(sleep_limits->cpu_ms, 5);
+	assert_int_equal(sleep_limits->timeout_ms, CONFIG_UNSET);
+	assert_int_equal(sleep_limits->max_timeout_ms, CONFIG_UNSET);
+	assert_int_equal(sleep_limits->queue_ttl_ms, CONFIG_UNSET);
+	assert_int_equal(sleep_limits->max_queue_ttl_ms, CONFIG_UNSET);
+	assert_int_equal(sleep_limits->max_cpu_ms, CONFIG_UNSET);
+	assert_int_equal(sleep_limits->memory_bytes, CONFIG_UNSET);
+	assert_int_equal(sleep_limits->max_memory_bytes, CONFIG_UNSET);
+	assert_int_equal(config_find_task(config, "sleep")->max_running, 0);
 	config_free(config);
 }
 
@@ -391,12 +538,10 @@ static void test_pools_are_wrong(void **state)
 {
 	(void)state;
 	refuses("{\"pools\":{}}", "pools", "found 0 pools; expected 1 to 32");
-	refuses("{\"pools\":{\"a\":{\"treads\":1}}}", "pools.a.treads",
-		"found the unknown property \"treads\"; expected one of hosts, threads, "
-		"queue_jobs, "
-		"queue_bytes, timeout_ms, max_timeout_ms, stop_grace_ms, quarantine_ms, "
-		"output_bytes, "
-		"result_bytes, restart_backoff_ms, restart_backoff_max_ms");
+	refuses_beginning("{\"pools\":{\"a\":{\"treads\":1}}}", "pools.a.treads",
+			  "found the unknown property \"treads\"; expected one of hosts, "
+			  "max_hosts, spare_hosts, grow_after_ms, shrink_after_ms, threads, "
+			  "queue_jobs, queue_bytes, timeout_ms, max_timeout_ms, ");
 	refuses("{\"pools\":{\"a\":{\"hosts\":0}}}", "pools.a.hosts",
 		"found the integer 0; expected an integer from 1 to 256 or the string \"cores\"");
 	refuses("{\"pools\":{\"a\":{\"threads\":\"many\"}}}", "pools.a.threads",
@@ -424,6 +569,127 @@ static void test_pools_are_wrong(void **state)
 		"found the string \"c\"; expected \"a\"");
 }
 
+static void test_pools_break_their_own_limits(void **state)
+{
+	static const struct {
+		const char *text;
+		const char *field;
+		const char *message;
+	} wrong[] = {
+		{"\"hosts\":3,\"max_hosts\":2", "hosts",
+		 "found the integer 3; expected at most max_hosts, which is 2"},
+		{"\"max_hosts\":2,\"spare_hosts\":3", "spare_hosts",
+		 "found the integer 3; expected at most max_hosts, which is 2"},
+		{"\"spare_hosts\":2", "spare_hosts",
+		 "found the integer 2; expected at most max_hosts, which is 1"},
+		{"\"max_hosts\":\"few\"", "max_hosts",
+		 "found the string \"few\"; expected an integer from 1 to 256 or the string "
+		 "\"cores\""},
+		{"\"max_hosts\":257", "max_hosts",
+		 "found the integer 257; expected an integer from 1 to 256 or the string "
+		 "\"cores\""},
+		{"\"queue_ttl_ms\":5,\"max_queue_ttl_ms\":4", "queue_ttl_ms",
+		 "found the integer 5; expected at most max_queue_ttl_ms, which is 4"},
+		{"\"cpu_ms\":5,\"max_cpu_ms\":4", "cpu_ms",
+		 "found the integer 5; expected at most max_cpu_ms, which is 4"},
+		{"\"memory_bytes\":5,\"max_memory_bytes\":4", "memory_bytes",
+		 "found the integer 5; expected at most max_memory_bytes, which is 4"},
+		{"\"memory_bytes\":-1", "memory_bytes",
+		 "found the integer -1; expected an integer from 0 to 1099511627776"},
+		{"\"output_bytes\":5,\"max_output_bytes\":4", "output_bytes",
+		 "found the integer 5; expected at most max_output_bytes, which is 4"},
+		{"\"output_bytes\":1,\"max_output_bytes\":0", "output_bytes",
+		 "found the integer 1; expected at most max_output_bytes, which is 0"},
+		{"\"max_hosts\":3,\"threads\":2,\"reserve\":{\"workers\":6}", "reserve.workers",
+		 "found the integer 6; expected fewer than the pool's 6 workers (max_hosts 3 x "
+		 "threads 2)"},
+		{"\"reserve\":{\"priority\":-10}", "reserve.priority",
+		 "found the integer -10; expected an integer from -9 to 10"},
+		{"\"reserve\":{\"priority\":11}", "reserve.priority",
+		 "found the integer 11; expected an integer from -9 to 10"},
+		{"\"reserve\":{\"jobs\":1}", "reserve.jobs",
+		 "found the unknown property \"jobs\"; expected one of workers, priority"},
+		{"\"recycle\":{\"jitter_percent\":51}", "recycle.jitter_percent",
+		 "found the integer 51; expected an integer from 0 to 50"},
+		{"\"recycle\":{\"rss\":1}", "recycle.rss",
+		 "found the unknown property \"rss\"; expected one of jobs, jitter_percent, "
+		 "age_ms, idle_ms, rss_bytes"},
+		{"\"aging_ms\":0", "aging_ms",
+		 "found the integer 0; expected an integer from 1 to 86400000"},
+		{"\"max_attempts\":0", "max_attempts",
+		 "found the integer 0; expected an integer from 1 to 100"},
+		{"\"max_crashes\":101", "max_crashes",
+		 "found the integer 101; expected an integer from 1 to 100"},
+		{"\"label_limits\":{\"tenant\":0}", "label_limits.tenant",
+		 "found the integer 0; expected an integer from 1 to 1000000"},
+		{"\"label_limits\":{\"\":1}", "label_limits",
+		 "found the string \"\" as a label of 0 bytes; expected one of 1 to 63 bytes"},
+		{"\"label_limits\":[\"tenant\"]", "label_limits",
+		 "found the array [\"tenant\"]; expected an object"},
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		char text[300];
+		char field[80];
+
+		(void)snprintf(text, sizeof(text), "{\"pools\":{\"a\":{%s}}}", wrong[i].text);
+		(void)snprintf(field, sizeof(field), "pools.a.%s", wrong[i].field);
+		refuses(text, field, wrong[i].message);
+	}
+	refuses("{\"pools\":{\"a\":{\"hosts\":1,\"max_hosts\":17,\"threads\":256}}}", "pools.a",
+		"found 17 hosts x 256 threads, with the pools before it 4352 workers; expected at "
+		"most 4096 workers in all pools");
+}
+
+static void test_label_limits(void **state)
+{
+	char name[CONFIG_LABEL_MAX + 2];
+	char text[600] = "{\"pools\":{\"a\":{\"label_limits\":{";
+	size_t length = strlen(text);
+	struct config *config;
+
+	(void)state;
+	for (int i = 0; i < CONFIG_LABEL_LIMITS_MAX; i++)
+		length += (size_t)snprintf(text + length, sizeof(text) - length, "%s\"l%d\":1",
+					   i == 0 ? "" : ",", i);
+	(void)snprintf(text + length, sizeof(text) - length, "}}}}");
+	config = load_text(text);
+	assert_int_equal(config->pools[0].label_limit_count, CONFIG_LABEL_LIMITS_MAX);
+	config_free(config);
+	(void)snprintf(text + length, sizeof(text) - length, ",\"l16\":1}}}}");
+	refuses(text, "pools.a.label_limits", "found 17 labels; expected at most 16");
+
+	memset(name, 'n', sizeof(name) - 1);
+	name[sizeof(name) - 1] = '\0';
+	(void)snprintf(text, sizeof(text), "{\"pools\":{\"a\":{\"label_limits\":{\"%s\":1}}}}",
+		       name + 1);
+	config = load_text(text);
+	assert_string_equal(config->pools[0].label_limits[0].label, name + 1);
+	config_free(config);
+	(void)snprintf(text, sizeof(text), "{\"pools\":{\"a\":{\"label_limits\":{\"%s\":1}}}}",
+		       name);
+	refuses_beginning(text, "pools.a.label_limits", "found the string \"nnnnnnn");
+}
+
+static void test_tasks_are_wrong(void **state)
+{
+	(void)state;
+	refuses("{\"tasks\":{\"fib\":{\"timeout_ms\":5,\"max_timeout_ms\":4}}}",
+		"tasks.fib.timeout_ms",
+		"found the integer 5; expected at most max_timeout_ms, which is 4");
+	refuses("{\"tasks\":{\"fib\":{\"queue_ttl_ms\":5,\"max_queue_ttl_ms\":4}}}",
+		"tasks.fib.queue_ttl_ms",
+		"found the integer 5; expected at most max_queue_ttl_ms, which is 4");
+	refuses("{\"tasks\":{\"fib\":{\"cpu_ms\":5,\"max_cpu_ms\":4}}}", "tasks.fib.cpu_ms",
+		"found the integer 5; expected at most max_cpu_ms, which is 4");
+	refuses("{\"tasks\":{\"fib\":{\"memory_bytes\":5,\"max_memory_bytes\":4}}}",
+		"tasks.fib.memory_bytes",
+		"found the integer 5; expected at most max_memory_bytes, which is 4");
+	refuses("{\"tasks\":{\"fib\":{\"max_running\":-1}}}", "tasks.fib.max_running",
+		"found the integer -1; expected an integer from 0 to 1000000");
+}
+
 static void test_no_limits(void **state)
 {
 	struct config *config =
@@ -431,8 +697,8 @@ static void test_no_limits(void **state)
 			  "\"b\":{\"timeout_ms\":0,\"max_timeout_ms\":4}}}");
 
 	(void)state;
-	assert_int_equal(config->pools[0].max_timeout_ms, 0);
-	assert_int_equal(config->pools[1].timeout_ms, 0);
+	assert_int_equal(config->pools[0].limits.max_timeout_ms, 0);
+	assert_int_equal(config->pools[1].limits.timeout_ms, 0);
 	config_free(config);
 }
 
@@ -547,6 +813,7 @@ static void test_variables(void **state)
 		(char[]){"TWINPOOL_DEFAULT_POOL=my-pool"},
 		(char[]){"TWINPOOL_SHUTDOWN_GRACE_MS=0"},
 		(char[]){"TWINPOOL_POOL_MY_POOL_HOSTS=7"},
+		(char[]){"TWINPOOL_POOL_MY_POOL_MAX_HOSTS=9"},
 		(char[]){"TWINPOOL_POOL_MY_POOL_THREADS=cores"},
 		(char[]){"TWINPOOL_READY_FD=3"},
 		NULL,
@@ -567,6 +834,7 @@ static void test_variables(void **state)
 	assert_int_equal(config->shutdown_grace_ms, 0);
 	assert_int_equal(config->pools[0].hosts, 1);
 	assert_int_equal(config->pools[1].hosts, 7);
+	assert_int_equal(config->pools[1].max_hosts, 9);
 	assert_int_equal(config->pools[1].threads, config_cores());
 	config_free(config);
 }
@@ -598,6 +866,13 @@ static void test_variables_are_wrong(void **state)
 		"TWINPOOL_POOL_PROCESS_HOSTS=257", "TWINPOOL_POOL_PROCESS_HOSTS",
 		"found the integer 257; expected an integer from 1 to 256 or the string \"cores\"");
 	refuses_variable(
+		"TWINPOOL_POOL_THREAD_MAX_HOSTS=0", "TWINPOOL_POOL_THREAD_MAX_HOSTS",
+		"found the integer 0; expected an integer from 1 to 256 or the string \"cores\"");
+	refuses_variable(
+		"TWINPOOL_POOL_X_MAX_HOSTS=1", "TWINPOOL_POOL_X_MAX_HOSTS",
+		"found the pool name \"X_MAX\", which means no pool or more than one; expected "
+		"one of PROCESS, THREAD");
+	refuses_variable(
 		"TWINPOOL_POOL_X_HOSTS=1", "TWINPOOL_POOL_X_HOSTS",
 		"found the pool name \"X\", which means no pool or more than one; expected one "
 		"of PROCESS, THREAD");
@@ -606,7 +881,7 @@ static void test_variables_are_wrong(void **state)
 		"found an unknown variable; expected one of TWINPOOL_CONFIG, TWINPOOL_READY_FD, "
 		"TWINPOOL_LISTEN, TWINPOOL_DATA_DIR, TWINPOOL_LOG_LEVEL, TWINPOOL_LOG_FORMAT, "
 		"TWINPOOL_DEFAULT_POOL, TWINPOOL_SHUTDOWN_GRACE_MS, TWINPOOL_POOL_<NAME>_HOSTS, "
-		"TWINPOOL_POOL_<NAME>_THREADS");
+		"TWINPOOL_POOL_<NAME>_MAX_HOSTS, TWINPOOL_POOL_<NAME>_THREADS");
 	refuses_variable(
 		"TWINPOOL_CONFIG=/none.json", "TWINPOOL_CONFIG",
 		"/none.json: found a file that cannot be read (No such file or directory); "
@@ -651,6 +926,120 @@ static void test_ambiguous_pool_variable(void **state)
 		       "found the pool name \"A_B\", which means no pool or more than one; "
 		       "expected one of "
 		       "A_B, A_B");
+}
+
+/* X_MAX_HOSTS: the most hosts of x, or the hosts of x_max; refused where it could be either. */
+static void test_most_hosts_of_one_or_hosts_of_another(void **state)
+{
+	char *environment[] = {(char[]){"TWINPOOL_POOL_X_MAX_HOSTS=5"}, NULL};
+	const struct config_flags flags = {.config_path = file};
+	struct config *config;
+
+	(void)state;
+	write_file("{\"pools\":{\"x\":{}}}");
+	config = load_with(&flags, environment);
+	assert_int_equal(config->pools[0].hosts, 1);
+	assert_int_equal(config->pools[0].max_hosts, 5);
+	config_free(config);
+
+	write_file("{\"pools\":{\"x-max\":{}}}");
+	config = load_with(&flags, environment);
+	assert_int_equal(config->pools[0].hosts, 5);
+	assert_int_equal(config->pools[0].max_hosts, 5);
+	config_free(config);
+
+	write_file("{\"pools\":{\"x\":{},\"x-max\":{}}}");
+	expect_failure(&flags, environment, "TWINPOOL_POOL_X_MAX_HOSTS",
+		       "found the pool name \"X_MAX\", which means no pool or more than one; "
+		       "expected one of X, X_MAX");
+
+	/* Told by the name of what set it. */
+	environment[0] = (char[]){"TWINPOOL_POOL_X_HOSTS=5"};
+	write_file("{\"pools\":{\"x\":{\"max_hosts\":4}}}");
+	expect_failure(&flags, environment, "TWINPOOL_POOL_X_HOSTS",
+		       "found the integer 5; expected at most max_hosts, which is 4");
+}
+
+/* ---- Reloading ---- */
+
+static void test_digest(void **state)
+{
+	struct config *config = load_text("{}");
+
+	(void)state;
+	assert_true(config->digest == UINT64_C(0x08f44b07b5901a25));
+	config_free(config);
+}
+
+static const char in_force[] =
+	"{\"server\":{\"listen\":\"[::1]:80\",\"max_connections\":9},\"data_dir\":\"/d\","
+	"\"pools\":{\"a\":{\"threads\":2},\"b\":{}}}";
+
+/* message NULL: it may be reloaded. */
+static void reloads(const char *old_text, const char *text, const char *field, const char *message)
+{
+	struct config *old = load_text(old_text);
+	struct config *new = load_text(text);
+	struct error error = {0};
+	int result = config_reload_check(old, new, &error);
+	char whole[500];
+
+	if (message == NULL) {
+		assert_int_equal(result, 0);
+	} else {
+		(void)snprintf(whole, sizeof(whole), "%s: %s", file, message);
+		assert_true(result < 0);
+		assert_int_equal(error.code, ERROR_INVALID);
+		assert_string_equal(error.field, field);
+		assert_string_equal(error.message, whole);
+	}
+	config_free(old);
+	config_free(new);
+}
+
+static void test_reload_allows(void **state)
+{
+	(void)state;
+	reloads(in_force, in_force, NULL, NULL);
+	reloads("{}", "{}", NULL, NULL);
+	reloads(in_force,
+		"{\"server\":{\"listen\":\"[::1]:80\",\"max_connections\":9,\"max_body_bytes\":5},"
+		"\"data_dir\":\"/d\",\"log\":{\"level\":\"debug\"},\"retention\":{\"jobs\":1},"
+		"\"default_pool\":\"c\",\"tasks\":{\"crash\":{\"enabled\":true}},"
+		"\"pools\":{\"c\":{\"threads\":5},\"b\":{\"hosts\":2,\"max_hosts\":4,"
+		"\"timeout_ms\":1},\"a\":{\"threads\":2,\"label_limits\":{\"x\":1}}}}",
+		NULL, NULL);
+}
+
+static void test_reload_refuses(void **state)
+{
+	(void)state;
+	reloads(in_force,
+		"{\"server\":{\"listen\":\"[::1]:81\",\"max_connections\":9},\"data_dir\":\"/d\","
+		"\"pools\":{\"a\":{\"threads\":2},\"b\":{}}}",
+		"server.listen",
+		"found the string \"[::1]:81\"; expected the string \"[::1]:80\", the value in "
+		"force: a change needs a restart");
+	reloads("{}", "{\"server\":{\"listen\":\"localhost:8080\"}}", "server.listen",
+		"found the string \"localhost:8080\"; expected the string \"127.0.0.1:8080\", the "
+		"value in force: a change needs a restart");
+	reloads("{}", "{\"server\":{\"max_connections\":8}}", "server.max_connections",
+		"found the integer 8; expected 4096, the value in force: a change needs a restart");
+	reloads("{}", "{\"data_dir\":\"/d\"}", "data_dir",
+		"found the string \"/d\"; expected nothing, the value in force: a change needs a "
+		"restart");
+	reloads("{\"data_dir\":\"/d\"}", "{}", "data_dir",
+		"found nothing; expected the string \"/d\", the value in force: a change needs a "
+		"restart");
+	reloads("{\"data_dir\":\"/d\"}", "{\"data_dir\":\"/e\"}", "data_dir",
+		"found the string \"/e\"; expected the string \"/d\", the value in force: a change "
+		"needs a restart");
+	reloads("{\"pools\":{\"a\":{},\"b\":{}}}", "{\"pools\":{\"b\":{},\"c\":{}}}", "pools.a",
+		"found no such pool; expected the one in force to stay: to remove or rename a pool "
+		"needs a restart");
+	reloads("{\"pools\":{\"a\":{},\"b\":{}}}", "{\"pools\":{\"b\":{\"threads\":3},\"a\":{}}}",
+		"pools.b.threads",
+		"found the integer 3; expected 1, the value in force: a change needs a restart");
 }
 
 /* ---- The CPU quota ---- */
@@ -756,9 +1145,15 @@ int main(void)
 		cmocka_unit_test(test_schema_limits_are_the_program_s),
 		cmocka_unit_test(test_examples),
 		cmocka_unit_test(test_pools_replace_the_default_ones),
+		cmocka_unit_test(test_pool_is_spelt_out),
+		cmocka_unit_test(test_cores_and_most_hosts),
+		cmocka_unit_test(test_tasks),
 		cmocka_unit_test(test_file_is_wrong),
 		cmocka_unit_test(test_settings_are_wrong),
 		cmocka_unit_test(test_pools_are_wrong),
+		cmocka_unit_test(test_pools_break_their_own_limits),
+		cmocka_unit_test(test_label_limits),
+		cmocka_unit_test(test_tasks_are_wrong),
 		cmocka_unit_test(test_no_limits),
 		cmocka_unit_test(test_too_many_pools),
 		cmocka_unit_test(test_listen),
@@ -767,6 +1162,10 @@ int main(void)
 		cmocka_unit_test(test_variables_are_wrong),
 		cmocka_unit_test(test_unknown_pool_variables),
 		cmocka_unit_test(test_ambiguous_pool_variable),
+		cmocka_unit_test(test_most_hosts_of_one_or_hosts_of_another),
+		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_reload_allows),
+		cmocka_unit_test(test_reload_refuses),
 		cmocka_unit_test(test_cores_v2),
 		cmocka_unit_test(test_cores_v1),
 		cmocka_unit_test(test_cores_without_a_quota),

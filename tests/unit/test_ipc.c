@@ -545,10 +545,13 @@ static void test_scoreboard_layout(void **state)
 		assert_true((char *)(cell + 1) <= (char *)map.memory + map.size);
 		assert_int_equal(atomic_load(&cell->stop), 0);
 		assert_int_equal(atomic_load(&cell->started), 0);
+		assert_int_equal(atomic_load(&cell->memory_seen), 0);
 		atomic_store(&cell->stop, i + 1);
 		atomic_store(&cell->worker, i + 1000);
 		atomic_store(&cell->started, i + 2000);
 		atomic_store(&cell->started_ns, i + 3000);
+		atomic_store(&cell->cpu_ns, INT64_MAX - i);
+		atomic_store(&cell->memory_seen, INT64_MIN + i);
 	}
 	for (uint32_t i = 0; i < workers; i++) {
 		struct scoreboard_worker *worker = scoreboard_worker(&map, i);
@@ -564,6 +567,8 @@ static void test_scoreboard_layout(void **state)
 		assert_int_equal(atomic_load(&cell->worker), i + 1000);
 		assert_int_equal(atomic_load(&cell->started), i + 2000);
 		assert_int_equal(atomic_load(&cell->started_ns), i + 3000);
+		assert_true(atomic_load(&cell->cpu_ns) == INT64_MAX - i);
+		assert_true(atomic_load(&cell->memory_seen) == INT64_MIN + i);
 	}
 	for (uint32_t i = 0; i < workers; i++) {
 		assert_int_equal(atomic_load(&scoreboard_worker(&other, i)->tid), i + 4000);
@@ -870,6 +875,8 @@ static void test_done_out_of_range(void **state)
 	REFUSED(metering.ended_ns, 999);
 	REFUSED(metering.ended_ns, INT64_MAX);
 	REFUSED(metering.cpu_user_ns, -2);
+	REFUSED(metering.cpu_user_ns, INT64_MAX);
+	REFUSED(metering.peak_bytes, (INT64_C(1) << 60) + 1);
 	REFUSED(metering.involuntary_switches, INT64_MIN);
 	REFUSED(metering.scope, 3);
 	REFUSED(metering.source, 3);

@@ -30,19 +30,24 @@
 
 /* --- states ---------------------------------------------------------------------------------- */
 
-static const char *const states[JOB_STATES] = {"queued", "running",   "stopping",  "succeeded",
-					       "failed", "timed_out", "cancelled", "crashed"};
-static const char *const events[JOB_EVENTS] = {"start", "requeue",  "stop",   "succeed",
-					       "fail",	"time_out", "cancel", "crash"};
+static const char *const states[JOB_STATES] = {"scheduled", "queued", "running",   "stopping",
+					       "succeeded", "failed", "timed_out", "cancelled",
+					       "crashed",   "expired"};
+static const char *const events[JOB_EVENTS] = {"due",	 "start",   "requeue", "stop",
+					       "retry",	 "succeed", "fail",    "time_out",
+					       "cancel", "crash",   "expire"};
 
 /* All that may happen; whatever is not here may not. */
 static const char *const may_happen[][3] = {
-	{"queued", "start", "running"},	     {"queued", "cancel", "cancelled"},
-	{"running", "requeue", "queued"},    {"running", "stop", "stopping"},
-	{"running", "succeed", "succeeded"}, {"running", "fail", "failed"},
-	{"running", "crash", "crashed"},     {"stopping", "succeed", "succeeded"},
-	{"stopping", "fail", "failed"},	     {"stopping", "time_out", "timed_out"},
-	{"stopping", "cancel", "cancelled"}, {"stopping", "crash", "crashed"},
+	{"scheduled", "due", "queued"},	       {"scheduled", "cancel", "cancelled"},
+	{"queued", "start", "running"},	       {"queued", "cancel", "cancelled"},
+	{"queued", "expire", "expired"},       {"running", "requeue", "queued"},
+	{"running", "stop", "stopping"},       {"running", "retry", "scheduled"},
+	{"running", "succeed", "succeeded"},   {"running", "fail", "failed"},
+	{"running", "crash", "crashed"},       {"stopping", "retry", "scheduled"},
+	{"stopping", "succeed", "succeeded"},  {"stopping", "fail", "failed"},
+	{"stopping", "time_out", "timed_out"}, {"stopping", "cancel", "cancelled"},
+	{"stopping", "crash", "crashed"},
 };
 
 static const char *expected_state(const char *state, const char *event)
@@ -60,7 +65,7 @@ static void test_every_transition(void **state)
 
 	(void)state;
 	assert_non_null(job);
-	assert_int_equal(job->state, JOB_QUEUED);
+	assert_int_equal(job->state, JOB_SCHEDULED);
 	for (int from = 0; from < JOB_STATES; from++) {
 		for (int event = 0; event < JOB_EVENTS; event++) {
 			const char *to = expected_state(states[from], events[event]);
@@ -90,7 +95,7 @@ static void test_ended_states_never_change(void **state)
 	(void)state;
 	assert_non_null(job);
 	for (int from = 0; from < JOB_STATES; from++) {
-		bool ended = from > 2; /* all but queued, running and stopping */
+		bool ended = from > 3; /* all but scheduled, queued, running and stopping */
 		assert_int_equal(job_state_is_ended((enum job_state)from), ended);
 		if (!ended)
 			continue;
@@ -113,7 +118,7 @@ static void test_random_walks_reach_all(void **state)
 	(void)state;
 	assert_non_null(job);
 	for (int walk = 0; walk < 2000; walk++) {
-		job->state = JOB_QUEUED;
+		job->state = JOB_SCHEDULED;
 		for (int step = 0; step < 40; step++) {
 			bool was_ended = job_state_is_ended(job->state);
 			int result = job_transition(job, (enum job_event)random_below(JOB_EVENTS));
@@ -131,8 +136,10 @@ static void test_names(void **state)
 {
 	static const char *const not_names[] = {"",	   "Queued", "queued ", "queue", "ended",
 						"succeed", "none",   "timeout", "\xff"};
-	static const char *const causes[] = {"none",   "task_error",  "wall_limit", "output_limit",
-					     "signal", "exit_status", "host_lost",  "cancelled"};
+	static const char *const causes[JOB_CAUSES] = {
+		"none",	  "task_error",	 "wall_limit", "cpu_limit", "memory_limit", "output_limit",
+		"signal", "exit_status", "host_lost",  "cancelled", "queue_ttl"};
+	enum job_cause cause = CAUSE_SIGNAL;
 	enum job_state parsed;
 
 	(void)state;
@@ -144,8 +151,14 @@ static void test_names(void **state)
 	}
 	for (int i = 0; i < JOB_EVENTS; i++)
 		assert_string_equal(job_event_name((enum job_event)i), events[i]);
-	for (size_t i = 0; i < COUNT(causes); i++)
+	assert_false(job_cause_parse("", &cause) || job_cause_parse("Signal", &cause) ||
+		     job_cause_parse("timed_out", &cause));
+	assert_int_equal(cause, CAUSE_SIGNAL);
+	for (int i = 0; i < JOB_CAUSES; i++) {
 		assert_string_equal(job_cause_name((enum job_cause)i), causes[i]);
+		assert_true(job_cause_parse(causes[i], &cause));
+		assert_int_equal(cause, i);
+	}
 	parsed = JOB_FAILED;
 	for (size_t i = 0; i < COUNT(not_names); i++)
 		assert_false(job_state_parse(not_names[i], &parsed));
@@ -176,8 +189,11 @@ static struct job *make_job(const char *task, const char *pool)
 	job->by_id.id = parse_id(JOB_ID);
 	job->task = task;
 	job->pool = pool;
+	job->state = JOB_QUEUED;
+	job->max_attempts = 1;
 	job->submitted_ns = SUBMITTED_NS;
 	job->submitted_real_ns = SUBMITTED_REAL_NS;
+	job->queued_ns = SUBMITTED_NS;
 	output_init(&job->stdout_output, 64);
 	output_init(&job->stderr_output, 64);
 	return job;
@@ -239,6 +255,14 @@ static void assert_document(const struct job *job, int64_t now_ns, const char *e
 	json_decref(document);
 }
 
+/* What a job asks for if it asks for nothing. */
+#define LIMITS                                                                                     \
+	"\"limits\":{\"queue_ttl_ms\":null,\"cpu_ms\":null,\"memory_bytes\":null,"                 \
+	"\"output_bytes\":64,\"on_output\":\"truncate\"},"
+#define TERMS                                                                                      \
+	"\"priority\":0,\"max_attempts\":1,\"queue_position\":null,\"scheduled_for\":null,"        \
+	"\"previous_attempts\":[]," LIMITS
+
 static void test_document_queued(void **state)
 {
 	struct job *job = make_job("primes", "process");
@@ -254,7 +278,7 @@ static void test_document_queued(void **state)
 			"\"cpu_system_ms\":null},"
 			"\"memory\":null,\"switches\":null,\"worker\":null,"
 			"\"stdout\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"
-			"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"
+			"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false}," TERMS
 			"\"labels\":null,\"timeout_ms\":60000,\"batch\":null,"
 			"\"submitted_at\":\"2026-01-02T03:04:05.678901Z\","
 			"\"started_at\":null,\"finished_at\":null}");
@@ -279,7 +303,7 @@ static void test_document_running(void **state)
 			"\"worker\":{\"pid\":4711,\"tid\":4712,\"host\":2,\"thread\":1,"
 			"\"generation\":3,\"jobs_before\":41},"
 			"\"stdout\":{\"text\":\"so far\\n\",\"total_bytes\":7,\"truncated\":false},"
-			"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"
+			"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false}," TERMS
 			"\"labels\":{\"a\":\"b\"},\"timeout_ms\":null,\"batch\":null,"
 			"\"submitted_at\":\"2026-01-02T03:04:05.678901Z\","
 			"\"started_at\":\"2026-01-02T03:04:05.678946Z\",\"finished_at\":null}");
@@ -336,7 +360,7 @@ static void test_document_succeeded(void **state)
 			"\"generation\":3,\"jobs_before\":41},"
 			"\"stdout\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"
 			"\"stderr\":{\"text\":\"\\uFFFD\\\"\",\"total_bytes\":2,"
-			"\"truncated\":false},"
+			"\"truncated\":false}," TERMS
 			"\"labels\":null,\"timeout_ms\":null,\"batch\":\"" OTHER_ID "\","
 			"\"submitted_at\":\"2026-01-02T03:04:05.678901Z\","
 			"\"started_at\":\"2026-01-02T03:04:05.678946Z\","
@@ -374,7 +398,7 @@ static void test_document_crashed(void **state)
 			"\"worker\":{\"pid\":4711,\"tid\":4712,\"host\":2,\"thread\":1,"
 			"\"generation\":3,\"jobs_before\":41},"
 			"\"stdout\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"
-			"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"
+			"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false}," TERMS
 			"\"labels\":null,\"timeout_ms\":null,\"batch\":null,"
 			"\"submitted_at\":\"2026-01-02T03:04:05.678901Z\","
 			"\"started_at\":\"2026-01-02T03:04:05.678946Z\","
@@ -399,11 +423,221 @@ static void test_document_cancelled_while_queued(void **state)
 			"\"cpu_system_ms\":null},"
 			"\"memory\":null,\"switches\":null,\"worker\":null,"
 			"\"stdout\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"
-			"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"
+			"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false}," TERMS
 			"\"labels\":null,\"timeout_ms\":null,\"batch\":null,"
 			"\"submitted_at\":\"2026-01-02T03:04:05.678901Z\","
 			"\"started_at\":null,"
 			"\"finished_at\":\"2026-01-02T03:04:05.685901Z\"}");
+	job_free(job);
+}
+
+/* Everything that can be asked for; delayed, then queued, then expired. */
+static void test_document_terms(void **state)
+{
+	struct job *job = make_job("primes", "process");
+
+	(void)state;
+	job->state = JOB_SCHEDULED;
+	job->queued_ns = 0;
+	job->due_ns = SUBMITTED_NS + 90 * NS_PER_S + 1000;
+	job->priority = -7;
+	job->max_attempts = 5;
+	job->queue_position = 3; /* of another time */
+	job->timeout_ms = 1000;
+	job->queue_ttl_ms = 2000;
+	job->cpu_ms = 3000;
+	job->memory_bytes = 1LL << 40;
+	job->stop_on_output = true;
+	output_init(&job->stdout_output, 0);
+	output_init(&job->stderr_output, 0);
+#define ALL_TERMS                                                                                  \
+	"\"priority\":-7,\"max_attempts\":5,\"previous_attempts\":[],\"timeout_ms\":1000,"         \
+	"\"limits\":{\"queue_ttl_ms\":2000,\"cpu_ms\":3000,\"memory_bytes\":1099511627776,"        \
+	"\"output_bytes\":0,\"on_output\":\"stop\"},\"labels\":null,\"batch\":null,"               \
+	"\"memory\":null,\"switches\":null,\"worker\":null,\"attempt\":0,\"result\":null,"         \
+	"\"stdout\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"                        \
+	"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"                        \
+	"\"id\":\"" JOB_ID "\",\"task\":\"primes\",\"pool\":\"process\",\"started_at\":null,"      \
+	"\"submitted_at\":\"2026-01-02T03:04:05.678901Z\","
+#define NO_RUN                                                                                     \
+	"\"dispatch_ms\":null,\"run_ms\":null,\"collect_ms\":null,\"cpu_user_ms\":null,"           \
+	"\"cpu_system_ms\":null}"
+	assert_document(job, SUBMITTED_NS + NS_PER_MS,
+			"{" ALL_TERMS "\"state\":\"scheduled\",\"error\":null,"
+			"\"queue_position\":null,"
+			"\"scheduled_for\":\"2026-01-02T03:05:35.678902Z\","
+			"\"timing\":{\"queued_ms\":null,\"total_ms\":1.000," NO_RUN
+			",\"finished_at\":null}");
+	assert_int_equal(job_transition(job, JOB_EVENT_DUE), 0);
+	job->queued_ns = job->due_ns;
+	assert_document(job, job->due_ns + NS_PER_MS,
+			"{" ALL_TERMS "\"state\":\"queued\",\"error\":null,\"queue_position\":3,"
+			"\"scheduled_for\":null,"
+			"\"timing\":{\"queued_ms\":1.000,\"total_ms\":90001.001," NO_RUN
+			",\"finished_at\":null}");
+	job->queue_position = 0; /* too far to count */
+	json_t *document = document_of(job, SUBMITTED_NS + 1);
+	assert_true(json_is_null(json_object_get(document, "queue_position")));
+	json_decref(document);
+	job->queue_position = 3;
+	assert_int_equal(job_transition(job, JOB_EVENT_EXPIRE), 0);
+	job_set_error(job, CAUSE_QUEUE_TTL, "too long");
+	job->error.limit_ms = 2000;
+	job->error.seen_ms = 2003;
+	job->finished_ns = job->queued_ns + 2003 * NS_PER_MS;
+	assert_document(job, job->due_ns + 99 * NS_PER_S,
+			"{" ALL_TERMS "\"state\":\"expired\",\"queue_position\":null,"
+			"\"error\":{\"code\":\"queue_ttl\",\"message\":\"too long\","
+			"\"limit_ms\":2000,\"seen_ms\":2003},"
+			"\"scheduled_for\":null,"
+			"\"timing\":{\"queued_ms\":2003.000,\"total_ms\":92003.001," NO_RUN
+			",\"finished_at\":\"2026-01-02T03:05:37.681902Z\"}");
+	job_free(job);
+}
+
+/* Only attempts that ran are told, each with what it cost. */
+static void fail_attempt(struct job *job, int64_t from_ns)
+{
+	assert_int_equal(job_transition(job, JOB_EVENT_START), 0);
+	job->attempt++;
+	job->queued_ns = from_ns;
+	job->dispatched_ns = from_ns + 1000000;
+	job->worker = (struct job_worker){.pid = 4000 + (int32_t)job->attempt,
+					  .tid = 5000 + (int32_t)job->attempt,
+					  .host = job->attempt,
+					  .generation = 9};
+	end_measured(job);
+	job->metering.started_ns = from_ns + 3000000;
+	job->metering.ended_ns = from_ns + 6000000;
+	job->finished_ns = from_ns + 10000000;
+	job->result = copy_text("\"half\"", &job->result_length);
+	output_append(&job->stdout_output, "said", 4);
+	output_append(&job->stderr_output, "said", 4);
+}
+
+static void keep_attempt(struct job *job, enum job_state end)
+{
+	assert_int_equal(job_keep_attempt(job, end), 0);
+	assert_int_equal(job_transition(job, JOB_EVENT_RETRY), 0);
+}
+
+#define ATTEMPT_MEASURED                                                                           \
+	"\"memory\":{\"peak_bytes\":1835008,\"baseline_bytes\":1200128,\"source\":\"vm_hwm\","     \
+	"\"scope\":\"process\",\"heap_peak_bytes\":null,\"host_rss_bytes\":1835008,"               \
+	"\"minor_faults\":128,\"major_faults\":0},"                                                \
+	"\"switches\":{\"voluntary\":2,\"involuntary\":1},"                                        \
+	"\"timing\":{\"queued_ms\":1.000,\"dispatch_ms\":2.000,\"run_ms\":3.000,"                  \
+	"\"collect_ms\":4.000,\"total_ms\":10.000,\"cpu_user_ms\":12.290,\"cpu_system_ms\":0.010}"
+
+static void test_previous_attempts(void **state)
+{
+	struct job *job = make_job("primes", "process");
+
+	(void)state;
+	job->max_attempts = 3;
+	fail_attempt(job, SUBMITTED_NS);
+	job_set_error(job, CAUSE_TASK_ERROR, "first");
+	keep_attempt(job, JOB_FAILED);
+	assert_int_equal(job_transition(job, JOB_EVENT_DUE), 0);
+	fail_attempt(job, SUBMITTED_NS + NS_PER_S);
+	assert_int_equal(job_transition(job, JOB_EVENT_STOP), 0);
+	job_set_error(job, CAUSE_WALL_LIMIT, "second");
+	job->error.limit_ms = 5;
+	job->error.seen_ms = 6;
+	keep_attempt(job, JOB_TIMED_OUT);
+	assert_int_equal(job_transition(job, JOB_EVENT_DUE), 0);
+	job->queued_ns = SUBMITTED_NS + 2 * NS_PER_S;
+
+	json_t *document = document_of(job, SUBMITTED_NS + 3 * NS_PER_S);
+	json_t *expected = json_loads(
+		"[{\"attempt\":1,\"state\":\"failed\",\"error\":{\"code\":\"task_error\","
+		"\"message\":\"first\"}," ATTEMPT_MEASURED
+		",\"worker\":{\"pid\":4001,\"tid\":5001,\"host\":1,\"thread\":0,"
+		"\"generation\":9,\"jobs_before\":0},"
+		"\"started_at\":\"2026-01-02T03:04:05.681901Z\","
+		"\"finished_at\":\"2026-01-02T03:04:05.688901Z\"},"
+		"{\"attempt\":2,\"state\":\"timed_out\",\"error\":{\"code\":\"wall_limit\","
+		"\"message\":\"second\",\"limit_ms\":5,\"seen_ms\":6}," ATTEMPT_MEASURED
+		",\"worker\":{\"pid\":4002,\"tid\":5002,\"host\":2,\"thread\":0,"
+		"\"generation\":9,\"jobs_before\":0},"
+		"\"started_at\":\"2026-01-02T03:04:06.681901Z\","
+		"\"finished_at\":\"2026-01-02T03:04:06.688901Z\"}]",
+		0, NULL);
+	assert_non_null(expected);
+	assert_true(json_equal(json_object_get(document, "previous_attempts"), expected));
+	/* and the job itself is as new, but for its number and its age */
+	assert_int_equal(json_integer_value(json_object_get(document, "attempt")), 2);
+	assert_string_equal(json_string_value(json_object_get(document, "state")), "queued");
+	assert_true(json_is_null(json_object_get(document, "error")));
+	assert_true(json_is_null(json_object_get(document, "started_at")));
+	json_decref(expected);
+	expected = json_loads("{\"queued_ms\":1000.000,\"total_ms\":3000.000," NO_RUN, 0, NULL);
+	assert_true(json_equal(json_object_get(document, "timing"), expected));
+	json_decref(expected);
+	json_decref(document);
+	job_free(job);
+}
+
+static void test_keep_attempt_makes_it_as_before(void **state)
+{
+	struct job *job = make_job("primes", "process");
+	char block[64];
+	size_t before;
+
+	(void)state;
+	job->args = copy_text("{}", &job->args_length);
+	before = job_memory(job);
+	memset(block, 'x', sizeof(block));
+	for (uint32_t i = 0; i < 50; i++) {
+		if (i > 0)
+			assert_int_equal(job_transition(job, JOB_EVENT_DUE), 0);
+		fail_attempt(job, SUBMITTED_NS + i);
+		job->stop_reason = STOP_CPU;
+		job->stop_asked_ns = job->cpu_seen_ns = 7;
+		job->error.has_culprit = true;
+		job->error.signal = SIGSEGV;
+		job_set_error(job, CAUSE_HOST_LOST, "%u", i % 10);
+		output_append(&job->stdout_output, block, sizeof(block));
+		keep_attempt(job, JOB_CRASHED);
+		assert_int_equal(job->previous_count, i + 1);
+		assert_int_equal(job->attempt, i + 1);
+		assert_int_equal(job->state, JOB_SCHEDULED);
+		assert_int_equal(job->stop_reason, STOP_NONE);
+		assert_true(job->queued_ns == 0 && job->dispatched_ns == 0 &&
+			    job->finished_ns == 0 && job->stop_asked_ns == 0 &&
+			    job->cpu_seen_ns == 0);
+		assert_int_equal(job->metering.started_ns, METERING_UNKNOWN);
+		assert_int_equal(job->worker.pid, 0);
+		assert_null(job->result);
+		assert_null(job->error.message);
+		assert_int_equal(job->error.cause, CAUSE_NONE);
+		assert_int_equal(job->error.signal, 0);
+		assert_int_equal(job->error.exit_status, -1);
+		assert_false(job->error.has_culprit);
+		assert_int_equal(job->stdout_output.total_bytes, 0);
+		assert_int_equal(job->stdout_output.capacity, 64); /* the limit stands */
+		assert_int_equal(job->stderr_output.capacity, 64);
+		assert_int_equal(job_memory(job),
+				 before + (i + 1) * (sizeof(struct job_attempt) + 2));
+	}
+	for (uint32_t i = 0; i < 50; i++) {
+		assert_int_equal(job->previous[i].state, JOB_CRASHED);
+		assert_int_equal(job->previous[i].error.signal, SIGSEGV);
+		assert_int_equal(job->previous[i].queued_ns, SUBMITTED_NS + i);
+		assert_int_equal(job->previous[i].worker.pid, 4001 + i);
+		assert_int_equal(job->previous[i].error.message[0], '0' + i % 10);
+	}
+	/* It may be cancelled between two attempts. */
+	assert_int_equal(job_transition(job, JOB_EVENT_CANCEL), 0);
+	job_set_error(job, CAUSE_CANCELLED, "the job was cancelled");
+	job->finished_ns = SUBMITTED_NS + NS_PER_S;
+	json_t *document = document_of(job, SUBMITTED_NS + 2 * NS_PER_S);
+	const json_t *timing = json_object_get(document, "timing");
+	assert_true(json_is_null(json_object_get(timing, "queued_ms")));
+	assert_true(json_is_null(json_object_get(timing, "run_ms")));
+	assert_true(json_is_null(json_object_get(document, "worker")));
+	assert_int_equal(json_array_size(json_object_get(document, "previous_attempts")), 50);
+	json_decref(document);
 	job_free(job);
 }
 
@@ -442,8 +676,9 @@ static void test_document_timed_out(void **state)
 	assert_int_equal(job_transition(job, JOB_EVENT_TIME_OUT), 0);
 	job_set_error(job, CAUSE_WALL_LIMIT, "longer than %d ms", 5);
 	job->error.limit_ms = 5;
+	job->error.seen_ms = 10;
 	assert_error(job, "{\"code\":\"wall_limit\",\"message\":\"longer than 5 ms\","
-			  "\"limit_ms\":5}");
+			  "\"limit_ms\":5,\"seen_ms\":10}");
 	json_t *document = document_of(job, SUBMITTED_NS + NS_PER_S);
 	json_t *timing = json_loads("{\"queued_ms\":0.031,\"dispatch_ms\":0.014,\"run_ms\":10.000,"
 				    "\"collect_ms\":null,\"total_ms\":10.045,"
@@ -483,6 +718,17 @@ static void test_errors(void **state)
 	job_set_error(job, CAUSE_OUTPUT_LIMIT, "%s", "\xc3\x28 \"quoted\"\n");
 	assert_error(job, "{\"code\":\"output_limit\",\"message\":\"\\ufffd( \\\"quoted\\\"\\n\","
 			  "\"limit_bytes\":10,\"seen_bytes\":11}");
+	job->error.limit_bytes = 1048576;
+	job->error.seen_bytes = 1LL << 41;
+	job_set_error(job, CAUSE_MEMORY_LIMIT, "m");
+	assert_error(job, "{\"code\":\"memory_limit\",\"message\":\"m\","
+			  "\"limit_bytes\":1048576,\"seen_bytes\":2199023255552}");
+	job->error.limit_bytes = 0;
+	job->error.limit_ms = 20;
+	job->error.seen_ms = 0;
+	job_set_error(job, CAUSE_CPU_LIMIT, "c");
+	assert_error(job, "{\"code\":\"cpu_limit\",\"message\":\"c\",\"limit_ms\":20,"
+			  "\"seen_ms\":0}");
 	job_free(job);
 }
 
@@ -628,8 +874,8 @@ static void test_metering_ranges(void **state)
 	metering = good_metering();
 	assert_true(metering_is_valid(&metering));
 	for (size_t i = 0; i < COUNT(numbers); i++) {
-		static const int64_t wrong[] = {-2, INT64_MIN};
-		static const int64_t right[] = {METERING_UNKNOWN, 0, 1, 1LL << 50};
+		static const int64_t wrong[] = {-2, INT64_MIN, (1LL << 60) + 1, INT64_MAX};
+		static const int64_t right[] = {METERING_UNKNOWN, 0, 1, 1LL << 60};
 		for (size_t j = 0; j < COUNT(wrong); j++) {
 			metering = good_metering();
 			memcpy((char *)&metering + numbers[i], &wrong[j], sizeof(wrong[j]));
@@ -700,28 +946,214 @@ static struct submission parse(const char *body, bool is_batch)
 	return submission;
 }
 
+/* After which causes a job is tried again. */
+#define BIT(cause) (1U << (cause))
+#define DEFAULT_CAUSES                                                                             \
+	(BIT(CAUSE_TASK_ERROR) | BIT(CAUSE_WALL_LIMIT) | BIT(CAUSE_CPU_LIMIT) |                    \
+	 BIT(CAUSE_MEMORY_LIMIT) | BIT(CAUSE_SIGNAL) | BIT(CAUSE_EXIT_STATUS) |                    \
+	 BIT(CAUSE_HOST_LOST))
+
 static void test_submission_every_field(void **state)
 {
-	struct submission s = parse("{\"task\":\"primes\",\"args\":{\"n\":10},\"pool\":\"process\","
-				    "\"timeout_ms\":1500,\"labels\":{\"a\":\"b\",\"c\":\"\"}}",
-				    false);
+	struct submission s = parse(
+		"{\"task\":\"primes\",\"args\":{\"n\":10},\"pool\":\"process\",\"priority\":-3,"
+		"\"delay_ms\":100,\"queue_ttl_ms\":200,\"timeout_ms\":1500,\"max_attempts\":7,"
+		"\"retry\":{\"on\":[\"signal\",\"output_limit\",\"signal\"],\"backoff_ms\":5,"
+		"\"backoff_max_ms\":6},"
+		"\"limits\":{\"cpu_ms\":300,\"memory_bytes\":4194304,\"output_bytes\":500,"
+		"\"on_output\":\"stop\"},"
+		"\"cancel_on_disconnect\":true,\"labels\":{\"a\":\"b\",\"c\":\"\"}}",
+		false);
 
 	(void)state;
 	assert_string_equal(s.task, "primes");
 	assert_string_equal(s.pool, "process");
+	assert_int_equal(s.priority, -3);
+	assert_int_equal(s.delay_ms, 100);
+	assert_int_equal(s.queue_ttl_ms, 200);
 	assert_int_equal(s.timeout_ms, 1500);
+	assert_int_equal(s.max_attempts, 7);
+	assert_int_equal(s.retry.causes, BIT(CAUSE_SIGNAL) | BIT(CAUSE_OUTPUT_LIMIT));
+	assert_int_equal(s.retry.backoff_ms, 5);
+	assert_int_equal(s.retry.backoff_max_ms, 6);
+	assert_int_equal(s.cpu_ms, 300);
+	assert_int_equal(s.memory_bytes, 4194304);
+	assert_int_equal(s.output_bytes, 500);
+	assert_true(s.stop_on_output);
+	assert_true(s.cancel_on_disconnect);
 	assert_int_equal(json_integer_value(json_object_get(s.args, "n")), 10);
 	assert_int_equal(json_object_size(s.labels), 2);
 	submission_release(&s);
 	assert_null(s.document);
 	submission_release(&s); /* twice does no harm */
+}
 
-	s = parse(" {\"task\":\"primes\"}\n", false);
-	assert_null(s.args);
-	assert_null(s.pool);
-	assert_null(s.labels);
-	assert_int_equal(s.timeout_ms, -1);
+static void assert_defaults(const struct submission *s)
+{
+	assert_null(s->args);
+	assert_null(s->pool);
+	assert_null(s->labels);
+	assert_int_equal(s->priority, 0);
+	assert_int_equal(s->delay_ms, 0);
+	assert_int_equal(s->queue_ttl_ms, SUBMISSION_UNSET);
+	assert_int_equal(s->timeout_ms, SUBMISSION_UNSET);
+	assert_int_equal(s->cpu_ms, SUBMISSION_UNSET);
+	assert_int_equal(s->memory_bytes, SUBMISSION_UNSET);
+	assert_int_equal(s->output_bytes, SUBMISSION_UNSET);
+	assert_false(s->stop_on_output);
+	assert_int_equal(s->max_attempts, 1);
+	assert_int_equal(s->retry.causes, DEFAULT_CAUSES);
+	assert_int_equal(s->retry.backoff_ms, 1000);
+	assert_int_equal(s->retry.backoff_max_ms, 60000);
+	assert_false(s->cancel_on_disconnect);
+}
+
+static void test_submission_defaults(void **state)
+{
+	static const char *const bodies[] = {
+		" {\"task\":\"primes\"}\n",
+		"{\"task\":\"primes\",\"retry\":{},\"limits\":{},\"labels\":null}",
+		"{\"task\":\"a\",\"limits\":{\"on_output\":\"truncate\"}}",
+		"{\"task\":\"a\",\"cancel_on_disconnect\":false}",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(bodies); i++) {
+		struct submission s = parse(bodies[i], false);
+		assert_defaults(&s);
+		submission_release(&s);
+	}
+	struct submission s = parse("{\"task\":\"a\",\"retry\":{\"on\":[]}}", false);
+	assert_int_equal(s.retry.causes, 0);
 	submission_release(&s);
+}
+
+/* Every cause that a job may be tried again after, alone, and all others refused. */
+static void test_submission_retry_causes(void **state)
+{
+	char body[128];
+
+	(void)state;
+	for (int i = 0; i < JOB_CAUSES; i++) {
+		enum job_cause cause = (enum job_cause)i;
+		bool may =
+			cause != CAUSE_NONE && cause != CAUSE_CANCELLED && cause != CAUSE_QUEUE_TTL;
+		snprintf(body, sizeof(body),
+			 "{\"task\":\"a\",\"retry\":{\"on\":[\"task_error\",\"%s\"]}}",
+			 job_cause_name(cause));
+		if (!may) {
+			assert_refused(body, false, ERROR_INVALID, "retry.on[1]", "\"host_lost\"");
+			continue;
+		}
+		struct submission s = parse(body, false);
+		assert_int_equal(s.retry.causes, BIT(CAUSE_TASK_ERROR) | BIT(cause));
+		submission_release(&s);
+	}
+	assert_refused("{\"task\":\"a\",\"retry\":{\"on\":[1]}}", false, ERROR_INVALID,
+		       "retry.on[0]", "found integer");
+	assert_refused("{\"task\":\"a\",\"retry\":{\"on\":\"signal\"}}", false, ERROR_INVALID,
+		       "retry.on", "an array of causes");
+	assert_refused("{\"task\":\"a\",\"retry\":{\"on\":null}}", false, ERROR_INVALID, "retry.on",
+		       "found null");
+}
+
+/* A number of a submission: its path, its bounds, and where it comes to lie. */
+static const struct {
+	const char *path;
+	long long least, most;
+	size_t offset;
+} numbers[] = {
+	{"priority", -10, 10, offsetof(struct submission, priority)},
+	{"delay_ms", 0, 31536000000, offsetof(struct submission, delay_ms)},
+	{"queue_ttl_ms", 1, 31536000000, offsetof(struct submission, queue_ttl_ms)},
+	{"timeout_ms", 1, 31536000000, offsetof(struct submission, timeout_ms)},
+	{"max_attempts", 1, 1000000, offsetof(struct submission, max_attempts)},
+	{"retry.backoff_ms", 0, 31536000000, offsetof(struct submission, retry.backoff_ms)},
+	{"retry.backoff_max_ms", 0, 31536000000, offsetof(struct submission, retry.backoff_max_ms)},
+	{"limits.cpu_ms", 1, 31536000000, offsetof(struct submission, cpu_ms)},
+	{"limits.memory_bytes", 1048576, 1099511627776000,
+	 offsetof(struct submission, memory_bytes)},
+	{"limits.output_bytes", 0, 1073741824, offsetof(struct submission, output_bytes)},
+};
+
+/* A body with that value at that path of one or two names. */
+static const char *body_with(const char *path, const char *value)
+{
+	static char body[512];
+	const char *dot = strchr(path, '.');
+
+	if (dot)
+		snprintf(body, sizeof(body), "{\"task\":\"a\",\"%.*s\":{\"%s\":%s}}",
+			 (int)(dot - path), path, dot + 1, value);
+	else
+		snprintf(body, sizeof(body), "{\"task\":\"a\",\"%s\":%s}", path, value);
+	return body;
+}
+
+static void test_submission_ranges(void **state)
+{
+	static const char *const no_integers[] = {"null", "\"5\"", "5.0", "1e3",
+						  "true", "[]",	   "{}"};
+	char value[32], bounds[64];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(numbers); i++) {
+		const long long right[] = {numbers[i].least, numbers[i].most};
+		const long long wrong[] = {numbers[i].least - 1, numbers[i].most + 1, INT64_MIN,
+					   INT64_MAX};
+		snprintf(bounds, sizeof(bounds), "expected an integer from %lld to %lld",
+			 numbers[i].least, numbers[i].most);
+		for (size_t j = 0; j < COUNT(right); j++) {
+			int64_t read;
+			snprintf(value, sizeof(value), "%lld", right[j]);
+			struct submission s = parse(body_with(numbers[i].path, value), false);
+			memcpy(&read, (const char *)&s + numbers[i].offset, sizeof(read));
+			assert_int_equal(read, right[j]);
+			submission_release(&s);
+		}
+		for (size_t j = 0; j < COUNT(wrong); j++) {
+			snprintf(value, sizeof(value), "%lld", wrong[j]);
+			assert_refused(body_with(numbers[i].path, value), false, ERROR_INVALID,
+				       numbers[i].path, bounds);
+		}
+		for (size_t j = 0; j < COUNT(no_integers); j++)
+			assert_refused(body_with(numbers[i].path, no_integers[j]), false,
+				       ERROR_INVALID, numbers[i].path, bounds);
+		/* more than an integer of 64 bits is no JSON to us */
+		assert_refused(body_with(numbers[i].path, "9223372036854775808"), false,
+			       ERROR_SYNTAX, "", "");
+	}
+}
+
+static void test_submission_nested(void **state)
+{
+	static const char *const no_objects[] = {"null", "1", "\"a\"", "[]", "true"};
+	static const char *const no_booleans[] = {"null", "1", "\"true\"", "[]", "{}"};
+	static const char *const no_actions[] = {"null",     "1",  "\"\"", "\"Stop\"",
+						 "\"kill\"", "[]", "true", "\"stop \""};
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(no_objects); i++) {
+		assert_refused(body_with("retry", no_objects[i]), false, ERROR_INVALID, "retry",
+			       "expected an object");
+		assert_refused(body_with("limits", no_objects[i]), false, ERROR_INVALID, "limits",
+			       "expected an object");
+	}
+	for (size_t i = 0; i < COUNT(no_booleans); i++)
+		assert_refused(body_with("cancel_on_disconnect", no_booleans[i]), false,
+			       ERROR_INVALID, "cancel_on_disconnect", "expected true or false");
+	for (size_t i = 0; i < COUNT(no_actions); i++)
+		assert_refused(body_with("limits.on_output", no_actions[i]), false, ERROR_INVALID,
+			       "limits.on_output", "\"truncate\" or \"stop\"");
+	assert_refused(body_with("limits.wall_ms", "1"), false, ERROR_INVALID, "limits.wall_ms",
+		       "\"cpu_ms\", \"memory_bytes\", \"output_bytes\", \"on_output\"");
+	assert_refused(body_with("limits.timeout_ms", "1"), false, ERROR_INVALID,
+		       "limits.timeout_ms", "there is no such field");
+	assert_refused(body_with("retry.max_attempts", "1"), false, ERROR_INVALID,
+		       "retry.max_attempts", "\"on\", \"backoff_ms\", \"backoff_max_ms\"");
+	assert_refused(body_with("retry.", "1"), false, ERROR_INVALID, "retry.",
+		       "there is no such field");
+	assert_refused(body_with("retry.on", "{}"), true, ERROR_INVALID, "retry.on", "an array");
 }
 
 static void test_submission_any_args(void **state)
@@ -763,8 +1195,6 @@ static void test_submission_wrong_types(void **state)
 					      {"1.5", "found number"}, {"\"a\"", "found string"},
 					      {"null", "found null"},  {"true", "found boolean"}};
 	static const char *const not_strings[] = {"null", "1", "1.5", "true", "[]", "{}", "\"\""};
-	static const char *const not_timeouts[] = {"null", "\"5\"", "1.5", "true",	 "[]",
-						   "{}",   "0",	    "-1",  "31536000001"};
 	static const char *const not_labels[] = {"1", "\"a\"", "[]", "true"};
 	char body[128];
 
@@ -777,10 +1207,6 @@ static void test_submission_wrong_types(void **state)
 		snprintf(body, sizeof(body), "{\"task\":\"a\",\"pool\":%s}", not_strings[i]);
 		assert_refused(body, true, ERROR_INVALID, "pool", "expected a non-empty string");
 	}
-	for (size_t i = 0; i < COUNT(not_timeouts); i++) {
-		snprintf(body, sizeof(body), "{\"task\":\"a\",\"timeout_ms\":%s}", not_timeouts[i]);
-		assert_refused(body, false, ERROR_INVALID, "timeout_ms", "expected an integer");
-	}
 	for (size_t i = 0; i < COUNT(not_labels); i++) {
 		snprintf(body, sizeof(body), "{\"task\":\"a\",\"labels\":%s}", not_labels[i]);
 		assert_refused(body, false, ERROR_INVALID, "labels", "expected an object");
@@ -789,23 +1215,21 @@ static void test_submission_wrong_types(void **state)
 	assert_refused("{\"args\":{}}", false, ERROR_INVALID, "task", "found nothing");
 }
 
-static void test_submission_edges_of_timeout(void **state)
-{
-	struct submission s = parse("{\"task\":\"a\",\"timeout_ms\":1}", false);
-
-	(void)state;
-	assert_int_equal(s.timeout_ms, 1);
-	submission_release(&s);
-	s = parse("{\"task\":\"a\",\"timeout_ms\":31536000000}", false);
-	assert_int_equal(s.timeout_ms, 31536000000);
-	submission_release(&s);
-}
-
 static void test_submission_unknown_fields(void **state)
 {
-	static const char *const unknown[] = {"Task", "tasks",	  "timeout",
-					      "x",    "priority", "callback_url"};
-	static const char *const exist[] = {"\"task\"", "\"args\"", "\"pool\"", "\"timeout_ms\"",
+	static const char *const unknown[] = {"Task", "tasks",	"timeout",
+					      "x",    "cpu_ms", "callback_url"};
+	static const char *const exist[] = {"\"task\"",
+					    "\"args\"",
+					    "\"pool\"",
+					    "\"priority\"",
+					    "\"delay_ms\"",
+					    "\"queue_ttl_ms\"",
+					    "\"timeout_ms\"",
+					    "\"max_attempts\"",
+					    "\"retry\"",
+					    "\"limits\"",
+					    "\"cancel_on_disconnect\"",
 					    "\"labels\""};
 	char body[512], name[301];
 
@@ -907,8 +1331,10 @@ static void test_submission_batch(void **state)
 /* Whatever the bytes, parsing neither crashes nor leaks, and tells an error if it refuses. */
 static void test_submission_mutations(void **state)
 {
-	static const char seed[] = "{\"task\":\"primes\",\"args\":[{\"n\":10}],\"pool\":\"p\","
-				   "\"timeout_ms\":15,\"labels\":{\"a\":\"b\"}}";
+	static const char seed[] =
+		"{\"task\":\"primes\",\"args\":[{\"n\":10}],\"pool\":\"p\",\"timeout_ms\":15,"
+		"\"priority\":1,\"delay_ms\":2,\"retry\":{\"on\":[\"signal\"],\"backoff_ms\":3},"
+		"\"limits\":{\"cpu_ms\":1,\"on_output\":\"stop\"},\"labels\":{\"a\":\"b\"}}";
 	char body[sizeof(seed)];
 
 	(void)state;
@@ -922,6 +1348,10 @@ static void test_submission_mutations(void **state)
 		if (submission_parse(body, length, i % 2, &s, &error) == 0) {
 			assert_non_null(s.task);
 			assert_true(s.timeout_ms == -1 || s.timeout_ms > 0);
+			assert_true(s.cpu_ms == -1 || s.cpu_ms > 0);
+			assert_true(s.priority >= -10 && s.priority <= 10);
+			assert_true(s.max_attempts >= 1 && s.delay_ms >= 0);
+			assert_true(s.retry.backoff_ms >= 0 && s.retry.backoff_max_ms >= 0);
 			submission_release(&s);
 		} else {
 			assert_true(error.code == ERROR_SYNTAX || error.code == ERROR_INVALID);
@@ -943,6 +1373,9 @@ int main(void)
 		cmocka_unit_test(test_document_crashed),
 		cmocka_unit_test(test_document_cancelled_while_queued),
 		cmocka_unit_test(test_document_timed_out),
+		cmocka_unit_test(test_document_terms),
+		cmocka_unit_test(test_previous_attempts),
+		cmocka_unit_test(test_keep_attempt_makes_it_as_before),
 		cmocka_unit_test(test_errors),
 		cmocka_unit_test(test_error_names_signals),
 		cmocka_unit_test(test_timing_adds_up),
@@ -954,7 +1387,10 @@ int main(void)
 		cmocka_unit_test(test_submission_any_args),
 		cmocka_unit_test(test_submission_syntax),
 		cmocka_unit_test(test_submission_wrong_types),
-		cmocka_unit_test(test_submission_edges_of_timeout),
+		cmocka_unit_test(test_submission_defaults),
+		cmocka_unit_test(test_submission_retry_causes),
+		cmocka_unit_test(test_submission_ranges),
+		cmocka_unit_test(test_submission_nested),
 		cmocka_unit_test(test_submission_unknown_fields),
 		cmocka_unit_test(test_submission_labels),
 		cmocka_unit_test(test_submission_batch),

@@ -251,8 +251,22 @@ static void test_keeps_nothing_if_told_so(void **state)
 	end_job(&store, batch->jobs[0], 11, 0);
 	end_job(&store, batch->jobs[1], 12, 0);
 	store_sweep(&store, 12);
-	assert_null(store_older(&store, NULL));
+	/* But for the newest batch, which somebody may just be asking for. */
+	assert_int_equal(store.forgotten, 1);
+	assert_int_equal(store.kept_jobs, 2);
+	struct batch *newer = add_batch(&store, 1);
+	store_sweep(&store, 12);
+	assert_int_equal(store.forgotten, 1);
+	end_job(&store, newer->jobs[0], 13, 0);
+	store_sweep(&store, 13);
 	assert_int_equal(store.forgotten, 3);
+	assert_ptr_equal(store_older(&store, NULL), newer->jobs[0]);
+	store_sweep(&store, 1000 * NS_PER_MS + 13);
+	assert_int_equal(store.forgotten, 3);
+	store_sweep(&store, 1000 * NS_PER_MS + 14);
+	assert_null(store_older(&store, NULL));
+	assert_int_equal(store.forgotten, 4);
+	assert_int_equal(store.kept_bytes, 0);
 	store_release(&store);
 }
 
@@ -273,13 +287,52 @@ static void test_batches_are_forgotten_whole(void **state)
 	for (int i = 0; i < 3; i++)
 		assert_true(holds(&store, &ids[i]));
 	end_job(&store, batch->jobs[2], 5000 * NS_PER_MS, 0);
-	store_sweep(&store, 5001 * NS_PER_MS); /* three are more than two */
+	store_sweep(&store, 5001 * NS_PER_MS); /* three are more than two, but it is the newest */
+	for (int i = 0; i < 3; i++)
+		assert_true(holds(&store, &ids[i]));
+	/* nor does it drive others out */
+	struct job *jobs[2];
+	for (int i = 0; i < 2; i++) {
+		jobs[i] = add_job(&store);
+		end_job(&store, jobs[i], 5002 * NS_PER_MS, 0);
+	}
+	store_sweep(&store, 5003 * NS_PER_MS);
+	assert_int_equal(store.kept_jobs, 5);
+	struct batch *newer = add_batch(&store, 1);
+	end_job(&store, newer->jobs[0], 5004 * NS_PER_MS, 0);
+	store_sweep(&store, 5004 * NS_PER_MS);
 	for (int i = 0; i < 3; i++)
 		assert_false(holds(&store, &ids[i]));
 	assert_null(store_find_batch(&store, &batch_id));
+	assert_int_equal(store.kept_jobs, 3);
+	assert_int_equal(store.forgotten, 3);
+	store_sweep(&store, 6000 * NS_PER_MS);
 	assert_int_equal(store.kept_jobs, 0);
 	assert_int_equal(store.kept_bytes, 0);
-	assert_int_equal(store.forgotten, 3);
+	store_release(&store);
+}
+
+/* What another configuration keeps holds from the next sweep on. */
+static void test_configure(void **state)
+{
+	const struct config less = {.keep_jobs = 2, .keep_bytes = 1 << 20, .keep_ms = 1000};
+	const struct config brief = {.keep_jobs = 2, .keep_bytes = 1 << 20, .keep_ms = 1};
+	struct store store;
+
+	(void)state;
+	init(&store, 10, 1 << 20, 1000);
+	for (int i = 0; i < 10; i++)
+		end_job(&store, add_job(&store), 10 + i, 0);
+	store_sweep(&store, 20);
+	assert_int_equal(store.kept_jobs, 10);
+	store_configure(&store, &less);
+	assert_int_equal(store.kept_jobs, 10);
+	store_sweep(&store, 20);
+	assert_int_equal(store.kept_jobs, 2);
+	store_configure(&store, &brief);
+	store_sweep(&store, 2 * NS_PER_MS);
+	assert_int_equal(store.kept_jobs, 0);
+	assert_int_equal(store.forgotten, 10);
 	store_release(&store);
 }
 
@@ -422,8 +475,39 @@ static void model_kept(const struct model *model, uint64_t *ret_jobs, uint64_t *
 	}
 }
 
+/* The batch that ended last, if it is young enough; SIZE_MAX if there is none. It stays, and does
+ * not count. */
+static size_t model_pinned(const struct model *model)
+{
+	size_t pinned = SIZE_MAX;
+
+	for (size_t i = 0; i < model->batch_count; i++) {
+		const struct model_batch *batch = &model->batches[i];
+		if (batch->present && batch->ended == batch->count &&
+		    (pinned == SIZE_MAX || batch->finished_ns > model->batches[pinned].finished_ns))
+			pinned = i;
+	}
+	if (pinned != SIZE_MAX &&
+	    model->now_ns - model->batches[pinned].finished_ns > model->keep_ns)
+		return SIZE_MAX;
+	return pinned;
+}
+
+/* What counts against the limits. */
+static void model_counted(const struct model *model, size_t pinned, uint64_t *ret_jobs,
+			  uint64_t *ret_bytes)
+{
+	model_kept(model, ret_jobs, ret_bytes);
+	if (pinned == SIZE_MAX)
+		return;
+	*ret_jobs -= model->batches[pinned].count;
+	for (size_t i = 0; i < model->batches[pinned].count; i++)
+		*ret_bytes -= model->jobs[model->batches[pinned].first + i].memory;
+}
+
 /* Finds what has ended first and may be forgotten; SIZE_MAX if there is none. */
-static void model_oldest(const struct model *model, size_t *ret_job, size_t *ret_batch)
+static void model_oldest(const struct model *model, size_t pinned, size_t *ret_job,
+			 size_t *ret_batch)
 {
 	int64_t oldest_ns = INT64_MAX;
 
@@ -438,7 +522,7 @@ static void model_oldest(const struct model *model, size_t *ret_job, size_t *ret
 	}
 	for (size_t i = 0; i < model->batch_count; i++) {
 		const struct model_batch *batch = &model->batches[i];
-		if (batch->present && batch->ended == batch->count &&
+		if (i != pinned && batch->present && batch->ended == batch->count &&
 		    batch->finished_ns < oldest_ns) {
 			oldest_ns = batch->finished_ns;
 			*ret_job = SIZE_MAX;
@@ -468,8 +552,9 @@ static void model_sweep(struct model *model)
 
 	store_sweep(&model->store, model->now_ns);
 	for (;;) {
-		model_kept(model, &jobs, &bytes);
-		model_oldest(model, &job, &batch);
+		size_t pinned = model_pinned(model);
+		model_counted(model, pinned, &jobs, &bytes);
+		model_oldest(model, pinned, &job, &batch);
 		if (job == SIZE_MAX && batch == SIZE_MAX)
 			return;
 		int64_t finished_ns = batch != SIZE_MAX ? model->batches[batch].finished_ns
@@ -584,6 +669,7 @@ int main(void)
 		cmocka_unit_test(test_forgets_by_age),
 		cmocka_unit_test(test_keeps_nothing_if_told_so),
 		cmocka_unit_test(test_batches_are_forgotten_whole),
+		cmocka_unit_test(test_configure),
 		cmocka_unit_test(test_waited_for_stay),
 		cmocka_unit_test(test_cursor_that_was_forgotten),
 		cmocka_unit_test(test_model),

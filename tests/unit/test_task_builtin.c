@@ -175,8 +175,9 @@ static int wait_for(pid_t pid)
 static void test_registry_is_sorted_and_complete(void **state)
 {
 	(void)state;
-	static const char *const names[] = {"allocate", "counter", "crash", "echo",   "fib",
-					    "primes",	"print",   "read",  "sha256", "sleep"};
+	static const char *const names[] = {"allocate", "counter", "crash", "echo", "fib",
+					    "leak",	"primes",  "print", "read", "sha256",
+					    "sleep",	"spawn",   "spin"};
 	assert_int_equal(registry.count, sizeof(names) / sizeof(names[0]));
 	for (size_t i = 0; i < registry.count; i++) {
 		const struct task *task = &registry.tasks[i];
@@ -231,6 +232,7 @@ static void test_registry_applies_the_configuration(void **state)
 	assert_int_equal(registry_build(&with_other, &another, &error), 0);
 	assert_false(registry_find(&another, "print")->enabled);
 	assert_false(registry_find(&another, "crash")->enabled);
+	assert_false(registry_find(&another, "leak")->enabled);
 	assert_true(registry_find(&another, "echo")->enabled);
 	registry_release(&another);
 	assert_null(another.tasks);
@@ -428,6 +430,16 @@ static void test_allocate(void **state)
 #endif
 #endif
 	(void)allocate_too_much;
+}
+
+static void test_leak(void **state)
+{
+	(void)state;
+	int64_t before = run_for("leak", "{}", "host_bytes");
+	assert_int_equal(run_for("leak", "{\"mib\": 3}", "bytes"), INT64_C(3) << 20);
+	assert_int_equal(run_for("leak", "{}", "host_bytes"), before + (INT64_C(4) << 20));
+	assert_false(accepted("leak", "{\"mib\": 0}"));
+	assert_false(accepted("leak", "{\"mib\": 1025}"));
 }
 
 /* --- read --- */
@@ -899,6 +911,7 @@ int main(void)
 		cmocka_unit_test(test_fib),
 		cmocka_unit_test(test_sha256),
 		cmocka_unit_test(test_allocate),
+		cmocka_unit_test(test_leak),
 		cmocka_unit_test(test_read),
 		cmocka_unit_test(test_read_stays_below_its_root),
 		cmocka_unit_test(test_read_without_openat2),
