@@ -11,7 +11,8 @@ WORKDIR /source
 COPY scripts/dependencies scripts/
 RUN scripts/dependencies build
 COPY . .
-RUN cmake --preset release -DCMAKE_INSTALL_PREFIX=/usr -DCMAKE_INSTALL_SYSCONFDIR=/etc \
+# Without Python tasks: the image has no libpython.
+RUN cmake --preset release -DTWINPOOL_PYTHON=OFF -DCMAKE_INSTALL_PREFIX=/usr -DCMAKE_INSTALL_SYSCONFDIR=/etc \
 	&& cmake --build --preset release \
 	&& DESTDIR=/image cmake --install build/release --strip
 

@@ -15,6 +15,11 @@
 #include "master/loaded.h"
 #include "master/master.h"
 #include "version.h"
+#ifdef TWINPOOL_PYTHON
+#include "task/python/python.h"
+#else
+#define python_version() "none"
+#endif
 
 #define EXIT_USAGE 2 /* the command line or the configuration is wrong */
 
@@ -72,8 +77,8 @@ struct arguments {
 static void print_version(void)
 {
 	heap_meter_init();
-	printf("twinpool %s\nheap metering: %s\n", TWINPOOL_VERSION,
-	       heap_meter_available() ? "jemalloc" : "none");
+	printf("twinpool %s\nheap metering: %s\npython: %s\n", TWINPOOL_VERSION,
+	       heap_meter_available() ? "jemalloc" : "none", python_version());
 }
 
 /* Answers -1 to go on, or the exit status. */
@@ -162,6 +167,11 @@ static int run(const struct arguments *arguments, struct loaded *loaded)
 			arguments->ready_fd);
 		return EXIT_USAGE;
 	}
+	if (arguments->check_only && loaded->registry.problem_count > 0) {
+		for (size_t i = 0; i < loaded->registry.problem_count; i++)
+			fprintf(stderr, "twinpool: %s\n", loaded->registry.problems[i]);
+		return EXIT_USAGE;
+	}
 	if (arguments->check_only) {
 		printf("twinpool: %s is valid\n",
 		       config->path ? config->path : "the built-in configuration");
@@ -170,6 +180,7 @@ static int run(const struct arguments *arguments, struct loaded *loaded)
 	log_init(config->log_level, config->log_format, "master");
 	log_info("starting", log_str("version", TWINPOOL_VERSION), log_str("config", config->path),
 		 log_int("pid", getpid()));
+	loaded_log_plugins(loaded);
 	return master_run(loaded, &arguments->flags, ready_fd);
 }
 

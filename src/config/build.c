@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/buffer.h"
+#include "base/json.h"
 #include "base/schema.h"
 
 #define HOST_NAME_LENGTH_MAX 255
@@ -554,6 +555,110 @@ static int build_default_pool(struct config *config, const json_t *value, struct
 
 /* ---- Tasks ---- */
 
+/* The members that declare a task; each is the name of a kind. */
+static const char *const task_kind_names[] = {"command", "python"};
+
+#define TASK_KINDS	  (sizeof(task_kind_names) / sizeof(task_kind_names[0]))
+#define TASK_NAME_MAX	  63
+#define NO_ARGUMENTS	  "{\"type\":\"object\",\"properties\":{}}"
+#define DECLARATION_FIELD 200
+
+static int fail_declaration(const char *path, const char *member, const char *message,
+			    struct error *error)
+{
+	char field[DECLARATION_FIELD];
+
+	(void)snprintf(field, sizeof(field), "%s%s%s", path, member[0] != '\0' ? "." : "", member);
+	return error_set(error, ERROR_INVALID, field, "%s", message);
+}
+
+/* Which kind the task is declared as, NULL if it is not declared here. */
+static int find_kind(const json_t *source, const char *path, const char **ret_kind,
+		     struct error *error)
+{
+	const char *kind = NULL;
+
+	for (size_t i = 0; i < TASK_KINDS; i++) {
+		if (json_object_get(source, task_kind_names[i]) == NULL)
+			continue;
+		if (kind != NULL)
+			return fail_declaration(path, task_kind_names[i],
+						"found a second kind of task; expected one of "
+						"command and python",
+						error);
+		kind = task_kind_names[i];
+	}
+	*ret_kind = kind;
+	return 0;
+}
+
+static int check_declared_name(const char *name, const char *path, struct error *error)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789_.-";
+	size_t length = strlen(name);
+
+	if (length >= 1 && length <= TASK_NAME_MAX && name[0] >= 'a' && name[0] <= 'z' &&
+	    strspn(name, allowed) == length)
+		return 0;
+	return error_set(error, ERROR_INVALID, path,
+			 "found the task name \"%.70s\"; expected a lower-case letter, then "
+			 "lower-case letters, digits, _, . and -, at most %d characters",
+			 name, TASK_NAME_MAX);
+}
+
+/* What only a task that is declared here may have. */
+static int check_not_declared(const json_t *source, const char *path, struct error *error)
+{
+	static const char *const members[] = {"description", "args_schema"};
+
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+		if (json_object_get(source, members[i]) != NULL)
+			return fail_declaration(path, members[i],
+						"found it for a task that is not declared here; "
+						"expected a member command or python beside it",
+						error);
+	return 0;
+}
+
+static int check_args_schema(const json_t *schema, const char *path, struct error *error)
+{
+	const char *type = get_string(schema, "type");
+
+	if (schema == NULL || (type != NULL && strcmp(type, "object") == 0))
+		return 0;
+	return fail_declaration(path, "args_schema.type",
+				"found a schema of another type than object; expected "
+				"\"type\": \"object\"",
+				error);
+}
+
+static int build_declaration(struct config_task *task, const json_t *source, const char *path,
+			     struct error *error)
+{
+	const char *description = get_string(source, "description");
+	const json_t *schema = json_object_get(source, "args_schema");
+	const char *kind = NULL;
+	int result = find_kind(source, path, &kind, error);
+
+	if (result < 0)
+		return result;
+	if (kind == NULL)
+		return check_not_declared(source, path, error);
+	result = check_declared_name(task->name, path, error);
+	if (result == 0)
+		result = check_args_schema(schema, path, error);
+	if (result < 0)
+		return result;
+	task->kind = strdup(kind);
+	task->description = strdup(description != NULL ? description : "");
+	task->args_schema = schema != NULL ? json_encode(schema, NULL) : strdup(NO_ARGUMENTS);
+	task->spec = json_encode(json_object_get(source, kind), NULL);
+	if (task->kind == NULL || task->description == NULL || task->args_schema == NULL ||
+	    task->spec == NULL)
+		return fail_memory(error);
+	return 0;
+}
+
 static int build_task(struct config_task *task, const char *name, const json_t *source,
 		      struct error *error)
 {
@@ -569,6 +674,8 @@ static int build_task(struct config_task *task, const char *name, const json_t *
 	task->max_running = (unsigned int)get_count(source, "max_running");
 	(void)snprintf(path, sizeof(path), "tasks.%.100s", name);
 	result = build_limits(&task->limits, source, path, error);
+	if (result == 0)
+		result = build_declaration(task, source, path, error);
 	if (result < 0 || root == NULL)
 		return result;
 	if (strcmp(name, "read") != 0) {
@@ -601,6 +708,47 @@ static int build_tasks(struct config *config, json_t *tasks, struct error *error
 	return 0;
 }
 
+/* The directories are resolved already. */
+static int build_python(struct config *config, const json_t *source, struct error *error)
+{
+	const json_t *path = json_object_get(source, "path");
+	const char *venv = get_string(source, "venv");
+
+	config->python_path = calloc(json_array_size(path) + 1, sizeof(*config->python_path));
+	if (config->python_path == NULL)
+		return fail_memory(error);
+	for (size_t i = 0; i < json_array_size(path); i++) {
+		char *directory = strdup(json_string_value(json_array_get(path, i)));
+
+		if (directory == NULL)
+			return fail_memory(error);
+		config->python_path[config->python_path_count++] = directory;
+	}
+	if (venv == NULL)
+		return 0;
+	config->python_venv = strdup(venv);
+	return config->python_venv != NULL ? 0 : fail_memory(error);
+}
+
+static int build_plugins(struct config *config, const json_t *plugins, struct error *error)
+{
+	const json_t *source;
+	size_t i;
+
+	config->plugins = calloc(json_array_size(plugins) + 1, sizeof(*config->plugins));
+	if (config->plugins == NULL)
+		return fail_memory(error);
+	json_array_foreach (plugins, i, source) {
+		struct config_plugin *plugin = &config->plugins[config->plugin_count++];
+
+		plugin->path = strdup(get_string(source, "path"));
+		plugin->settings = json_encode(json_object_get(source, "settings"), NULL);
+		if (plugin->path == NULL || plugin->settings == NULL)
+			return fail_memory(error);
+	}
+	return 0;
+}
+
 static int build_data_dir(struct config *config, const json_t *value, struct error *error)
 {
 	if (value == NULL)
@@ -627,6 +775,10 @@ int config_build(const json_t *tree, struct config **ret_config, struct error *e
 		result = build_default_pool(config, json_object_get(tree, "default_pool"), error);
 	if (result == 0)
 		result = build_tasks(config, json_object_get(tree, "tasks"), error);
+	if (result == 0)
+		result = build_plugins(config, json_object_get(tree, "plugins"), error);
+	if (result == 0)
+		result = build_python(config, json_object_get(tree, "python"), error);
 	if (result < 0) {
 		config_free(config);
 		return result;

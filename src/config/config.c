@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/fd.h"
 #include "base/json.h"
@@ -242,14 +243,96 @@ static int resolve_root(const struct loading *loading, const char *task, json_t 
 	return result;
 }
 
+/* A directory that must exist, at field in the tree. *ret_value is a new string. */
+static int resolve_existing(const struct loading *loading, const json_t *value, const char *field,
+			    json_t **ret_value, struct error *error)
+{
+	char *path = path_from_file(loading, json_string_value(value));
+	char *resolved;
+	char shown[120];
+
+	if (path == NULL)
+		return fail_memory(error);
+	resolved = resolve_directory(path);
+	free(path);
+	if (resolved == NULL) {
+		const char *reason = strerror(errno);
+
+		schema_show(value, shown, sizeof(shown));
+		return error_set(error, ERROR_INVALID, field,
+				 "found %s (%s); expected an existing directory", shown, reason);
+	}
+	*ret_value = json_string(resolved);
+	free(resolved);
+	return *ret_value != NULL
+		       ? 0
+		       : error_set(error, ERROR_INVALID, field,
+				   "found a path that is no UTF-8; expected one that is");
+}
+
+static int resolve_python(const struct loading *loading, struct error *error)
+{
+	json_t *python = json_object_get(loading->tree, "python");
+	json_t *venv = json_object_get(python, "venv");
+	json_t *directories = json_object_get(python, "path");
+	json_t *directory;
+	json_t *resolved = NULL;
+	size_t i;
+
+	json_array_foreach (directories, i, directory) {
+		char field[40];
+		int result;
+
+		(void)snprintf(field, sizeof(field), "python.path[%zu]", i);
+		result = resolve_existing(loading, directory, field, &resolved, error);
+		if (result < 0)
+			return result;
+		if (json_array_set_new(directories, i, resolved) < 0) /* takes it */
+			return fail_memory(error);
+	}
+	if (venv == NULL)
+		return 0;
+	int result = resolve_existing(loading, venv, "python.venv", &resolved, error);
+	if (result < 0)
+		return result;
+	/* Takes it. */
+	return json_object_set_new(python, "venv", resolved) < 0 ? fail_memory(error) : 0;
+}
+
+/* Only made absolute: whether there is such a file is found out when it is loaded. */
+static int resolve_plugin(const struct loading *loading, json_t *object, struct error *error)
+{
+	char *path = path_from_file(loading, json_string_value(json_object_get(object, "path")));
+	char *directory = path != NULL && path[0] != '/' ? getcwd(NULL, 0) : NULL;
+	char *absolute = NULL;
+	int result = path != NULL ? 0 : fail_memory(error);
+
+	if (directory != NULL && asprintf(&absolute, "%s/%s", directory, path) < 0)
+		absolute = NULL;
+	if (result == 0)
+		result = replace_string(object, "path", absolute != NULL ? absolute : path, error);
+	free(absolute);
+	free(directory);
+	free(path);
+	return result;
+}
+
 static int resolve_paths(const struct loading *loading, struct error *error)
 {
 	int result = resolve_data_dir(loading, error);
 	const char *task;
+	size_t index;
 	json_t *object;
 
+	if (result == 0)
+		result = resolve_python(loading, error);
 	if (result < 0)
 		return result;
+	json_array_foreach (json_object_get(loading->tree, "plugins"), index, object) {
+		result = resolve_plugin(loading, object, error);
+		if (result < 0)
+			return result;
+	}
 	json_object_foreach (json_object_get(loading->tree, "tasks"), task, object) {
 		result = resolve_root(loading, task, object, error);
 		if (result < 0)
@@ -271,6 +354,38 @@ static int check_tree(const struct loading *loading, struct error *error)
 	return result;
 }
 
+/* The directory of the file, absolute if it can be had; of none, the working directory. NULL if
+ * memory is short. */
+static char *file_directory(const char *path)
+{
+	const char *slash = path != NULL ? strrchr(path, '/') : NULL;
+	char *directory;
+	char *resolved;
+
+	if (slash == NULL)
+		directory = strdup(".");
+	else
+		directory = slash == path ? strdup("/") : strndup(path, (size_t)(slash - path));
+	resolved = directory != NULL ? realpath(directory, NULL) : NULL;
+	if (resolved == NULL)
+		return directory;
+	free(directory);
+	return resolved;
+}
+
+/* Tells each task that the file declares where it was declared. */
+static int name_directories(struct config *config, struct error *error)
+{
+	for (size_t i = 0; i < config->task_count; i++) {
+		if (config->tasks[i].kind == NULL)
+			continue;
+		config->tasks[i].directory = file_directory(config->path);
+		if (config->tasks[i].directory == NULL)
+			return fail_memory(error);
+	}
+	return 0;
+}
+
 static int build(const struct loading *loading, struct config **ret_config, struct error *error)
 {
 	struct config *config = NULL;
@@ -287,6 +402,11 @@ static int build(const struct loading *loading, struct config **ret_config, stru
 			config_free(config);
 			return fail_memory(error);
 		}
+	}
+	result = name_directories(config, error);
+	if (result < 0) {
+		config_free(config);
+		return result;
 	}
 	*ret_config = config;
 	return 0;
@@ -433,22 +553,40 @@ static void release_pool(struct config_pool *pool)
 	free(pool->name);
 }
 
+static void release_task(struct config_task *task)
+{
+	free(task->name);
+	free(task->root);
+	free(task->kind);
+	free(task->spec);
+	free(task->description);
+	free(task->args_schema);
+	free(task->directory);
+}
+
 void config_free(struct config *config)
 {
 	if (config == NULL)
 		return;
 	for (size_t i = 0; i < config->pool_count; i++)
 		release_pool(&config->pools[i]);
-	for (size_t i = 0; i < config->task_count; i++) {
-		free(config->tasks[i].name);
-		free(config->tasks[i].root);
+	for (size_t i = 0; i < config->task_count; i++)
+		release_task(&config->tasks[i]);
+	for (size_t i = 0; i < config->plugin_count; i++) {
+		free(config->plugins[i].path);
+		free(config->plugins[i].settings);
 	}
+	free(config->plugins);
 	free(config->pools);
 	free(config->tasks);
 	free(config->path);
 	free(config->listen_host);
 	free(config->data_dir);
 	free(config->default_pool);
+	for (size_t i = 0; i < config->python_path_count; i++)
+		free(config->python_path[i]);
+	free(config->python_path);
+	free(config->python_venv);
 	free(config);
 }
 

@@ -100,8 +100,20 @@ struct config_task {
 	char *name;
 	int enabled; /* 1, 0, or -1 where the file says nothing */
 	char *root;  /* directory for the task "read"; NULL if not given; absolute, resolved */
+	/* Of a task that the configuration itself declares; NULL of one that it only sets up. */
+	char *kind; /* "command" or "python": the member that is there */
+	char *spec; /* that member, encoded as JSON; checked by the schema, read by src/task/KIND.c */
+	char *description; /* "" if the file has none */
+	char *args_schema; /* encoded; "{\"type\":\"object\"}" with nothing allowed if the file has none */
+	char *directory; /* of the configuration file: where relative paths of spec begin */
 	struct config_limits limits; /* CONFIG_UNSET where the file says nothing */
 	unsigned int max_running;    /* at once, of this task in all pools; 0: no limit */
+};
+
+/* A shared object with tasks, loaded by hosts only. */
+struct config_plugin {
+	char *path;	/* absolute */
+	char *settings; /* encoded object for tp_setting(); "{}" if the file has none */
 };
 
 struct config {
@@ -132,6 +144,11 @@ struct config {
 	size_t pool_count;
 	struct config_task *tasks;
 	size_t task_count;
+	struct config_plugin *plugins;
+	size_t plugin_count;
+	char **python_path; /* directories that come first in sys.path; absolute */
+	size_t python_path_count;
+	char *python_venv; /* a virtual environment; NULL if none */
 };
 
 /* What the command line said; NULL or -1 where it said nothing. All borrowed. */

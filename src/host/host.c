@@ -53,6 +53,7 @@ struct worker {
 	int32_t tid;
 	uint64_t jobs_done;
 	struct meter meter;
+	bool kinds_open;    /* registry_open_worker() was done */
 	void *signal_stack; /* NULL on the only worker of a host */
 	char *buffer;	    /* MESSAGE_SIZE_MAX */
 };
@@ -145,6 +146,27 @@ static int write_to_channel(struct tp_context *ctx, enum tp_stream stream, const
 	return 0;
 }
 
+/* Lines of the log go by the channel: on a host of one worker, stderr is the job's. */
+static const struct host *log_host;
+
+static void send_log(const struct tp_context *ctx, enum tp_log_level level, const char *text,
+		     size_t length)
+{
+	struct message_log message = {
+		.kind = MESSAGE_LOG, .level = (uint32_t)level, .cell = MESSAGE_LOG_NO_JOB};
+	struct iovec parts[2] = {{.iov_base = &message, .iov_len = sizeof(message)}};
+
+	if (ctx) {
+		const struct run *run = ctx->host_data;
+		message.seq = run->message.seq;
+		message.cell = run->message.cell;
+	}
+	message.length = (uint32_t)(length < MESSAGE_ERROR_MAX ? length : MESSAGE_ERROR_MAX);
+	memcpy(&parts[1].iov_base, &text, sizeof(text));
+	parts[1].iov_len = message.length;
+	channel_send(log_host->setup->channel, parts, 2, NULL, 0, 0);
+}
+
 /* Whether the server has still to read something of this job from our pipes. FIONREAD counts what
  * is in the pipe on either end (pipe(7)); what the server has read already, it has. */
 static bool output_is_pending(void)
@@ -159,7 +181,29 @@ static bool output_is_pending(void)
 	return pending_out > 0 || pending_err > 0;
 }
 
-/* --- one job ---------------------------------------------------------------------------------- */
+/* --- progress -------------------------------------------------------------------------------- */
+
+_Static_assert(TP_PROGRESS_MESSAGE_MAX == MESSAGE_PROGRESS_MAX,
+	       "what a task says fits its message");
+
+static int send_progress(struct tp_context *ctx, int64_t done, int64_t total, const char *text,
+			 size_t length)
+{
+	const struct run *run = ctx->host_data;
+	struct message_progress message = {.kind = MESSAGE_PROGRESS,
+					   .cell = run->message.cell,
+					   .seq = run->message.seq,
+					   .done = done,
+					   .total = total,
+					   .length = length};
+	struct iovec parts[2] = {{.iov_base = &message, .iov_len = sizeof(message)},
+				 {.iov_len = length}};
+
+	memcpy(&parts[1].iov_base, &text, sizeof(text));
+	return channel_send(run->worker->host->setup->channel, parts, 2, NULL, 0, 0);
+}
+
+/* --- one job --------------------------------------------------------------------------------- */
 
 static json_t *decode_args(const struct message_run *message, const char *inline_args, int fd)
 {
@@ -217,6 +261,13 @@ static void context_init(struct tp_context *ctx, struct run *run)
 	ctx->shared = setup->shared;
 	ctx->stop = &scoreboard_cell(&host->scoreboard, run->message.cell)->stop;
 	ctx->write = host->is_process ? write_to_descriptor : write_to_channel;
+	ctx->send_progress = send_progress;
+	ctx->memory_limit = run->message.memory_limit;
+	ctx->stop_grace_ns = setup->pool->stop_grace_ms * NS_PER_MS;
+	ctx->result_limit = run->message.result_limit;
+	ctx->memory_seen = &scoreboard_cell(&host->scoreboard, run->message.cell)->memory_seen;
+	if (run->message.has_cpu_limit)
+		ctx->cpu_start = &scoreboard_cell(&host->scoreboard, run->message.cell)->cpu_ns;
 	ctx->host_data = run;
 }
 
@@ -307,6 +358,23 @@ static void leave_with_children(void)
 	kill(0, SIGKILL);
 }
 
+/* What processes have used that worked for the job is the job's, too; and its memory is theirs. */
+static void add_children(const struct context_children *children, struct metering *metering)
+{
+	if (!children->any)
+		return;
+	metering->cpu_user_ns += children->cpu_user_ns;
+	metering->cpu_system_ns += children->cpu_system_ns;
+	metering->minor_faults += children->minor_faults;
+	metering->major_faults += children->major_faults;
+	metering->voluntary_switches += children->voluntary_switches;
+	metering->involuntary_switches += children->involuntary_switches;
+	metering->scope = MEMORY_SCOPE_CHILDREN;
+	metering->source = children->source;
+	metering->baseline_bytes = 0;
+	metering->peak_bytes = children->peak_bytes;
+}
+
 static int run_job(struct run *run)
 {
 	struct worker *worker = run->worker;
@@ -332,6 +400,7 @@ static int run_job(struct run *run)
 	int answered = ctx.task->definition->run(&ctx, run->args);
 	meter_end(&worker->meter, &done.metering);
 	limit_end(&limit, &done.metering);
+	add_children(&ctx.children, &done.metering);
 	bool alone = true;
 	if (worker->host->is_process) {
 		stop_signal_end();
@@ -344,7 +413,9 @@ static int run_job(struct run *run)
 	worker->jobs_done++;
 	atomic_store_explicit(&scoreboard_worker(&worker->host->scoreboard, worker->index)->jobs,
 			      worker->jobs_done, memory_order_relaxed);
-	int status = answer(run, &ctx, &done);
+	int status = context_flush_progress(&ctx);
+	if (status == 0)
+		status = answer(run, &ctx, &done);
 	if (!alone)
 		leave_with_children();
 	context_release(&ctx);
@@ -400,13 +471,17 @@ static int worker_open(struct worker *worker)
 	}
 	atomic_store(&scoreboard_worker(&worker->host->scoreboard, worker->index)->tid,
 		     worker->tid);
-	return 0;
+	int status = registry_open_worker();
+	worker->kinds_open = status == 0;
+	return status;
 }
 
 static void worker_close(struct worker *worker)
 {
 	stack_t none = {.ss_flags = SS_DISABLE};
 
+	if (worker->kinds_open)
+		registry_close_worker();
 	this_worker = SCOREBOARD_NOBODY;
 	if (worker->signal_stack)
 		sigaltstack(&none, NULL);
@@ -415,13 +490,31 @@ static void worker_close(struct worker *worker)
 	meter_close(&worker->meter);
 }
 
+static int say_ready(const struct host *host)
+{
+	struct message_ready ready = {.kind = MESSAGE_READY, .workers = host->setup->pool->threads};
+	struct iovec part = {.iov_base = &ready, .iov_len = sizeof(ready)};
+
+	return channel_send(host->setup->channel, &part, 1, NULL, 0, 0);
+}
+
+/* The worker of a host that has only one says itself that the host is ready; several leave that to
+ * the main thread, once all of them are. */
+static int worker_begin(struct worker *worker)
+{
+	if (worker->host->is_process)
+		return say_ready(worker->host);
+	pthread_barrier_wait(&worker->host->all_open);
+	return 0;
+}
+
 static int worker_run(struct worker *worker)
 {
 	int status = worker_open(worker);
 
+	if (status == 0)
+		status = worker_begin(worker);
 	if (status == 0) {
-		if (!worker->host->is_process)
-			pthread_barrier_wait(&worker->host->all_open);
 		do
 			status = serve_one(worker);
 		while (status > 0);
@@ -441,22 +534,11 @@ static void *thread_main(void *data)
 	return NULL;
 }
 
-static int say_ready(const struct host *host)
-{
-	struct message_ready ready = {.kind = MESSAGE_READY, .workers = host->setup->pool->threads};
-	struct iovec part = {.iov_base = &ready, .iov_len = sizeof(ready)};
-
-	return channel_send(host->setup->channel, &part, 1, NULL, 0, 0);
-}
-
 static int run_process(struct host *host)
 {
 	struct worker worker = {.host = host};
-	int status = stop_signal_open();
 
-	if (status == 0)
-		status = say_ready(host);
-	if (status < 0)
+	if (stop_signal_open() < 0)
 		return 1;
 	/* Lines leave as they are complete, so that little is lost when a job is killed. */
 	setvbuf(stdout, NULL, _IOLBF, 0);
@@ -496,6 +578,18 @@ static int run_threads(struct host *host)
 	return 0;
 }
 
+/* 0, or 1 if this host cannot serve what it should; that is said in the log. */
+static int open_kinds(const struct host_setup *setup)
+{
+	struct error error = {0};
+
+	if (registry_open_kinds(setup->registry, setup->config, &error) == 0)
+		return 0;
+	log_error("host_start_failed", log_str("field", error.field),
+		  log_str("error", error.message));
+	return 1;
+}
+
 int host_run(const struct host_setup *setup)
 {
 	uint32_t threads = setup->pool->threads;
@@ -510,7 +604,15 @@ int host_run(const struct host_setup *setup)
 	}
 	heap_meter_init();
 	heap_limit_init();
-	status = host.is_process ? run_process(&host) : run_threads(&host);
+	log_host = &host;
+	context_set_log(send_log);
+	status = open_kinds(setup);
+	if (status == 0) {
+		status = host.is_process ? run_process(&host) : run_threads(&host);
+		registry_close_kinds();
+	}
+	context_set_log(NULL);
+	log_host = NULL;
 	scoreboard_close(&host.scoreboard);
 	return status;
 }

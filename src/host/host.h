@@ -26,11 +26,12 @@
 #include "task/registry.h"
 
 struct host_setup {
+	const struct config *config;
 	const struct config_pool *pool;
 	const struct registry *registry;
-	void *shared;	   /* TP_SHARED_BYTES of the pool, MAP_SHARED */
-	int channel;	   /* blocking; taken */
-	int scoreboard_fd; /* taken */
+	struct shared *shared; /* of the pool */
+	int channel;	       /* blocking; taken */
+	int scoreboard_fd;     /* taken */
 	uint32_t slot;
 	uint64_t generation;
 };

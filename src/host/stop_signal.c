@@ -5,7 +5,7 @@
  * handler sends the signal on to the main one.
  * 2. A child that was forked by a task has this handler too; there it does nothing.
  * 3. The handler uses nothing but async-signal-safe calls (signal-safety(7)), gettid(2) and
- * tgkill(2), which are bare system calls.
+ * tgkill(2), which are bare system calls, and stop_signal() of the kinds of task.
  */
 #include "host/stop_signal.h"
 
@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "ipc/message.h"
+#include "task/registry.h"
 
 static pid_t host_pid;
 static const _Atomic uint32_t *_Atomic current; /* stop word of the job that runs; or NULL */
@@ -37,6 +38,13 @@ static void terminate_others(void)
 	sigaction(SIGTERM, &before, NULL);
 }
 
+static void tell_kinds(void)
+{
+	for (size_t i = 0; task_kinds[i]; i++)
+		if (task_kinds[i]->stop_signal)
+			task_kinds[i]->stop_signal();
+}
+
 static void on_stop(int signal_number)
 {
 	int error = errno;
@@ -46,8 +54,10 @@ static void on_stop(int signal_number)
 		syscall(SYS_tgkill, pid, pid, signal_number);
 	} else if (pid == host_pid) {
 		const _Atomic uint32_t *stop = atomic_load(&current);
-		if (stop && atomic_load(stop) != 0 && !atomic_exchange(&passed_on, true))
+		if (stop && atomic_load(stop) != 0 && !atomic_exchange(&passed_on, true)) {
 			terminate_others();
+			tell_kinds();
+		}
 	}
 	errno = error;
 }

@@ -37,12 +37,17 @@ struct http {
 	struct list waiting;
 	struct list watched;
 
+	/* Answers that go on: suspended ones, by when they were, and the others. */
+	struct list streams_waiting;
+	struct list streams;
+
 	uint64_t connections;
 	uint64_t connections_accepted;
 	uint64_t requests;
 	uint64_t requests_open;	    /* begun and not completed */
 	uint64_t requests_answered; /* of those, read whole: being answered */
-	uint64_t requests_waiting;  /* of those, suspended */
+	uint64_t requests_waiting;  /* of those, suspended for a wait */
+	uint64_t streams_open;
 	uint64_t responses_by_class[6];
 };
 

@@ -28,7 +28,9 @@
 #include "base/log.h"
 #include "http/daemon.h"
 #include "http/listen.h"
+#include "http/stream.h"
 #include "http/wait.h"
+#include "server/watch.h"
 
 #define CONNECTION_MEMORY_BYTES 16384u
 #define RUNS_A_ROUND		4 /* so that the other sources get their turn */
@@ -147,11 +149,15 @@ static int64_t before_sleep(struct loop_hook *hook)
 	struct http *http = container_of(hook, struct http, hook);
 	int64_t now_ns = loop_now_ns(http->loop);
 	int64_t next_ns = -1;
+	int64_t keep_alive_ns = stream_keep_alive_due(http, now_ns);
 
 	if (http->run_needed || (http->due_ns && http->due_ns <= now_ns))
 		next_ns = run(http);
 	else if (http->due_ns)
 		next_ns = http->due_ns - now_ns;
+	if (server_watchers_due(http->server))
+		return 0; /* by what a request has done */
+	next_ns = sooner(next_ns, keep_alive_ns);
 	return sooner(next_ns, wait_watch_due(http, now_ns));
 }
 
@@ -195,6 +201,8 @@ static struct http *http_new(struct server *server)
 	list_init(&http->hook.node);
 	list_init(&http->waiting);
 	list_init(&http->watched);
+	list_init(&http->streams_waiting);
+	list_init(&http->streams);
 	return http;
 }
 
@@ -271,6 +279,7 @@ void http_free(struct http *http)
 		http_quiesce(http);
 		http->ending = true;
 		wait_end_all(http);
+		stream_end_all(http);
 		(void)run(http);
 		finish_answers(http);
 		loop_remove(http->loop, &http->source);
@@ -301,6 +310,7 @@ void http_snapshot_take(const struct http *http, struct http_snapshot *ret_snaps
 		.requests = http->requests,
 		.requests_open = http->requests_open,
 		.requests_waiting = http->requests_waiting,
+		.streams_open = http->streams_open,
 	};
 	memcpy(ret_snapshot->responses_by_class, http->responses_by_class,
 	       sizeof(ret_snapshot->responses_by_class));

@@ -32,9 +32,9 @@ void http_quiesce(struct http *http);
 /* Requests that were read whole and whose answer has not left. */
 size_t http_requests_open(const struct http *http);
 
-/* Wakes every waiting request (they are answered with the job as it stands), then stops; clients
- * get a second to take their answers. Before server_free() and loop_free(), and not from inside a
- * call that a request has made. NULL is allowed. */
+/* Wakes every waiting request (they are answered with the job as it stands), ends every stream,
+ * then stops; clients get a second to take their answers. Before server_free() and loop_free(), and
+ * not from inside a call that a request has made. NULL is allowed. */
 void http_free(struct http *http);
 
 struct http_snapshot {
@@ -43,6 +43,7 @@ struct http_snapshot {
 	uint64_t requests;
 	uint64_t requests_open;
 	uint64_t requests_waiting;	/* suspended on a job or a batch */
+	uint64_t streams_open;		/* answers that go on: events of a job */
 	uint64_t responses_by_class[6]; /* [2] = 2xx … */
 };
 

@@ -72,8 +72,7 @@ enum MHD_Result jobs_submit(struct request *request)
 
 /* --- one job ---------------------------------------------------------------------------------- */
 
-/* NULL and *error if there is none. */
-static struct job *find_job(const struct request *request, struct error *error)
+struct job *jobs_find(const struct request *request, struct error *error)
 {
 	struct job *job = NULL;
 	struct id id;
@@ -90,7 +89,7 @@ enum MHD_Result jobs_get(struct request *request)
 {
 	struct error error;
 	int64_t wait_ns;
-	struct job *job = find_job(request, &error);
+	struct job *job = jobs_find(request, &error);
 
 	if (!job || wait_read(request, 0, &wait_ns, &error) < 0)
 		return reply_error(request, &error, 0);
@@ -110,7 +109,7 @@ static enum MHD_Result answer_ended(struct request *request, const struct job *j
 enum MHD_Result jobs_cancel(struct request *request)
 {
 	struct error error;
-	struct job *job = find_job(request, &error);
+	struct job *job = jobs_find(request, &error);
 
 	if (!job)
 		return reply_error(request, &error, 0);

@@ -14,6 +14,8 @@
 #include "base/log.h"
 
 #define RETRY_AFTER_DEFAULT 1 /* seconds */
+/* At once, for clients of HTTP/1.0; others get what their connection's memory holds. */
+#define STREAM_BLOCK_BYTES 8192
 
 static void log_reply(const struct request *request, const struct reply *reply)
 {
@@ -54,6 +56,22 @@ static bool add_headers(struct MHD_Response *response, struct request *request,
 	       add_header(response, MHD_HTTP_HEADER_CONNECTION, close ? "close" : NULL);
 }
 
+/* Takes response. */
+static enum MHD_Result send_response(struct request *request, const struct reply *reply,
+				     struct MHD_Response *response)
+{
+	enum MHD_Result result = MHD_NO;
+
+	if (add_headers(response, request, reply))
+		result = MHD_queue_response(request->connection, reply->status, response);
+	MHD_destroy_response(response);
+	if (result == MHD_YES) {
+		request->http->responses_by_class[reply->status / 100]++;
+		log_reply(request, reply);
+	}
+	return result;
+}
+
 /* Takes data. */
 static enum MHD_Result send_bytes(struct request *request, const struct reply *reply, char *data,
 				  size_t length)
@@ -65,15 +83,32 @@ static enum MHD_Result send_bytes(struct request *request, const struct reply *r
 		free(data);
 		return MHD_NO;
 	}
-	enum MHD_Result result = MHD_NO;
-	if (add_headers(response, request, reply))
-		result = MHD_queue_response(request->connection, reply->status, response);
-	MHD_destroy_response(response);
-	if (result == MHD_YES) {
-		request->http->responses_by_class[reply->status / 100]++;
-		log_reply(request, reply);
-	}
-	return result;
+	return send_response(request, reply, response);
+}
+
+// NOLINTNEXTLINE(readability-non-const-parameter): libmicrohttpd's type
+static ssize_t read_nothing(void *data, uint64_t position, char *out, size_t room)
+{
+	(void)data;
+	(void)position;
+	(void)out;
+	(void)room;
+	return MHD_CONTENT_READER_END_OF_STREAM;
+}
+
+enum MHD_Result reply_stream(struct request *request, MHD_ContentReaderCallback read, void *data)
+{
+	const struct reply reply = {.status = MHD_HTTP_OK, .content_type = "text/event-stream"};
+	struct MHD_Response *response = MHD_create_response_from_callback(
+		MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read ? read : read_nothing, data, NULL);
+
+	if (!response)
+		return MHD_NO;
+	/* libmicrohttpd ends a body in chunks also where HEAD allows none, so HEAD goes without
+	 * chunks, and the connection is closed after it. */
+	if (!read)
+		MHD_set_response_options(response, MHD_RF_HTTP_1_0_COMPATIBLE_STRICT, MHD_RO_END);
+	return send_response(request, &reply, response);
 }
 
 enum MHD_Result reply_send(struct request *request, const struct reply *reply, struct buffer *body)

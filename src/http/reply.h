@@ -32,6 +32,10 @@ enum MHD_Result reply_send(struct request *request, const struct reply *reply, s
 /* Sends 200 and a JSON document, to which the final newline is added. */
 enum MHD_Result reply_json(struct request *request, struct buffer *body);
 
+/* Sends 200 and text/event-stream, of which read() gives the bytes; NULL: none, for HEAD. data is
+ * borrowed until the request is completed. */
+enum MHD_Result reply_stream(struct request *request, MHD_ContentReaderCallback read, void *data);
+
 /* Sends an answer without a body. */
 enum MHD_Result reply_empty(struct request *request, unsigned int status, const char *allow);
 

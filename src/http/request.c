@@ -26,8 +26,13 @@
 #define BODY_PATIENCE	16
 
 static const char *const query_names[QUERY_NAMES] = {
-	[QUERY_WAIT] = "wait", [QUERY_STATE] = "state", [QUERY_POOL] = "pool",
-	[QUERY_TASK] = "task", [QUERY_LIMIT] = "limit", [QUERY_CURSOR] = "cursor",
+	[QUERY_WAIT] = "wait",
+	[QUERY_STATE] = "state",
+	[QUERY_POOL] = "pool",
+	[QUERY_TASK] = "task",
+	[QUERY_LIMIT] = "limit",
+	[QUERY_CURSOR] = "cursor",
+	[QUERY_LAST_EVENT_ID] = "last_event_id",
 };
 
 static const char *header(const struct request *request, const char *name)
@@ -197,6 +202,7 @@ void request_completed(void *http, struct MHD_Connection *connection, void **con
 	if (request->complete)
 		owner->requests_answered--;
 	wait_release(&request->wait);
+	stream_close(request->stream);
 	buffer_release(&request->body);
 	free(request);
 	*connection_state = NULL;
@@ -207,6 +213,11 @@ void request_completed(void *http, struct MHD_Connection *connection, void **con
 bool request_target(const struct request *request, struct id *ret_id)
 {
 	return request->target && id_parse(request->target, ret_id);
+}
+
+bool request_is_head(const struct request *request)
+{
+	return strcmp(request->method, MHD_HTTP_METHOD_HEAD) == 0;
 }
 
 void request_note_job(struct request *request, const struct id *id)

@@ -19,12 +19,22 @@
 #include "base/error.h"
 #include "base/id.h"
 #include "http/daemon.h"
+#include "http/stream.h"
 #include "http/wait.h"
 
-#define REQUEST_ID_MAX 64
+#define REQUEST_ID_MAX	    64
+#define REQUEST_SEGMENT_MAX 64 /* more than any id or name */
 
-enum query_name { QUERY_WAIT, QUERY_STATE, QUERY_POOL, QUERY_TASK, QUERY_LIMIT, QUERY_CURSOR };
-#define QUERY_NAMES 6
+enum query_name {
+	QUERY_WAIT,
+	QUERY_STATE,
+	QUERY_POOL,
+	QUERY_TASK,
+	QUERY_LIMIT,
+	QUERY_CURSOR,
+	QUERY_LAST_EVENT_ID
+};
+#define QUERY_NAMES 7
 
 struct request {
 	struct http *http;
@@ -32,6 +42,7 @@ struct request {
 	const char *method; /* libmicrohttpd's, as path: valid until the request is completed */
 	const char *path;   /* decoded */
 	const char *target; /* what stands for {id} or {name} in path; NULL if the route has none */
+	char segment[REQUEST_SEGMENT_MAX + 1]; /* target, if the path goes on behind it */
 	const char *query[QUERY_NAMES]; /* decoded; NULL if not given; "" if without a value */
 	char id[REQUEST_ID_MAX + 1];
 	int64_t started_ns;
@@ -45,7 +56,8 @@ struct request {
 	bool close;    /* the connection is to be closed after the answer */
 
 	struct wait wait;
-	bool has_job; /* job is known, for the log */
+	struct stream *stream; /* owned; NULL if the answer is not one that goes on */
+	bool has_job;	       /* job is known, for the log */
 	struct id job;
 };
 
@@ -63,6 +75,9 @@ int request_check_open(const struct request *request, struct error *error);
 /* Reads the query into request->query. 0, or ERROR_INVALID for a name outside of allowed (a mask
  * of 1 << enum query_name) or one that is there twice. */
 int request_read_query(struct request *request, unsigned int allowed, struct error *error);
+
+/* Whether only the head of the answer is wanted. */
+bool request_is_head(const struct request *request);
 
 /* Remembers the job for the log. */
 void request_note_job(struct request *request, const struct id *id);

@@ -23,6 +23,11 @@ enum MHD_Result jobs_cancel(struct request *request);
 bool jobs_read_submission(struct request *request, bool is_batch, struct submission *ret_submission,
 			  int64_t *ret_wait_ns, enum MHD_Result *ret_answer);
 
+/* The job that the path names; NULL and *error if there is none. */
+struct job *jobs_find(const struct request *request, struct error *error);
+
+enum MHD_Result events_get(struct request *request);
+
 enum MHD_Result batches_submit(struct request *request);
 enum MHD_Result batches_get(struct request *request);
 void batches_write(const struct batch *batch, struct json_writer *writer);
@@ -40,6 +45,8 @@ void pools_write_restarts(const struct pool_snapshot *pool, struct json_writer *
 void pools_write_workers(const struct pool_snapshot *pool, struct json_writer *writer);
 
 enum MHD_Result stats_get(struct request *request);
+
+enum MHD_Result capabilities_get(struct request *request);
 
 enum MHD_Result health_get(struct request *request);
 enum MHD_Result health_ready(struct request *request);

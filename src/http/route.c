@@ -1,6 +1,6 @@
 /*
  * Routing: a short table, searched in order, the busiest first. A pattern is a path, or a path
- * whose last segment is a name in braces, which stands for one non-empty segment.
+ * of which one segment is a name in braces, which stands for one non-empty segment.
  */
 #include "http/route.h"
 
@@ -25,6 +25,7 @@ static const struct route routes[] = {
 	{METHOD_GET, "/jobs",
 	 QUERY(STATE) | QUERY(POOL) | QUERY(TASK) | QUERY(LIMIT) | QUERY(CURSOR), jobs_list},
 	{METHOD_DELETE, "/jobs/{id}", 0, jobs_cancel},
+	{METHOD_GET, "/jobs/{id}/events", QUERY(LAST_EVENT_ID), events_get},
 	{METHOD_POST, "/batches", QUERY(WAIT), batches_submit},
 	{METHOD_GET, "/batches/{id}", QUERY(WAIT), batches_get},
 	{METHOD_GET, "/tasks", 0, tasks_list},
@@ -32,6 +33,7 @@ static const struct route routes[] = {
 	{METHOD_GET, "/pools/{name}", 0, pools_get},
 	{METHOD_PATCH, "/pools/{name}", 0, pools_patch},
 	{METHOD_GET, "/stats", 0, stats_get},
+	{METHOD_GET, "/capabilities", 0, capabilities_get},
 	{METHOD_GET, "/healthz", 0, health_get},
 	{METHOD_GET, "/readyz", 0, health_ready},
 	{METHOD_GET, "/openapi.yaml", 0, openapi_get},
@@ -52,7 +54,8 @@ static enum method method_parse(const char *name)
 	return METHOD_OTHER;
 }
 
-/* *ret_target is what stands for the placeholder, NULL if there is none. */
+/* *ret_target is where in path stands what the placeholder stands for, up to the next slash or the
+ * end; NULL if there is none. */
 static bool path_matches(const char *pattern, const char *path, const char **ret_target)
 {
 	const char *placeholder = strchr(pattern, '{');
@@ -64,7 +67,24 @@ static bool path_matches(const char *pattern, const char *path, const char **ret
 	if (strncmp(pattern, path, prefix) != 0)
 		return false;
 	*ret_target = path + prefix;
-	return path[prefix] != '\0' && !strchr(path + prefix, '/');
+	size_t length = strcspn(path + prefix, "/");
+	return length > 0 &&
+	       strcmp(path + prefix + length, placeholder + strcspn(placeholder, "/")) == 0;
+}
+
+/* What is longer than any id or name is cut, and then names nothing either. */
+static void set_target(struct request *request, const char *target)
+{
+	size_t length = target ? strcspn(target, "/") : 0;
+
+	request->target = target;
+	if (!target || target[length] == '\0')
+		return;
+	if (length > REQUEST_SEGMENT_MAX)
+		length = REQUEST_SEGMENT_MAX;
+	memcpy(request->segment, target, length);
+	request->segment[length] = '\0';
+	request->target = request->segment;
 }
 
 struct match {
@@ -137,7 +157,7 @@ enum MHD_Result route_dispatch(struct request *request)
 		return reply_problem(request, MHD_HTTP_METHOD_NOT_ALLOWED, allow,
 				     "this path does not know this method; Allow names those that "
 				     "it knows");
-	request->target = match.target;
+	set_target(request, match.target);
 	if (request_read_query(request, match.route->query, &error) < 0)
 		return reply_error(request, &error, 0);
 	return match.route->handle(request);

@@ -33,6 +33,7 @@ static void write_server(const struct server_snapshot *server, const struct http
 	json_write_uint(writer, "requests", http->requests);
 	json_write_uint(writer, "requests_open", http->requests_open);
 	json_write_uint(writer, "requests_waiting", http->requests_waiting);
+	json_write_uint(writer, "streams_open", http->streams_open);
 	write_responses(http, writer);
 	json_write_end_object(writer);
 }

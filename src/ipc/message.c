@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/log.h"
 
 uint32_t message_kind(const void *data, size_t length)
 {
@@ -41,6 +42,39 @@ bool message_read_output(const void *data, size_t length, uint32_t cells,
 		return false;
 	*ret_message = message;
 	*ret_bytes = (const char *)data + sizeof(message);
+	return true;
+}
+
+bool message_read_progress(const void *data, size_t length, uint32_t cells,
+			   struct message_progress *ret_message, const char **ret_text)
+{
+	struct message_progress message;
+
+	if (length < sizeof(message))
+		return false;
+	memcpy(&message, data, sizeof(message));
+	if (message.length != length - sizeof(message) || message.length > MESSAGE_PROGRESS_MAX ||
+	    message.cell >= cells || message.done < 0 || message.total < 0)
+		return false;
+	*ret_message = message;
+	*ret_text = (const char *)data + sizeof(message);
+	return true;
+}
+
+bool message_read_log(const void *data, size_t length, uint32_t cells,
+		      struct message_log *ret_message, const char **ret_text)
+{
+	struct message_log message;
+
+	if (length < sizeof(message))
+		return false;
+	memcpy(&message, data, sizeof(message));
+	if (message.length != length - sizeof(message) || message.length == 0 ||
+	    message.length > MESSAGE_ERROR_MAX || message.level > LOG_LEVEL_ERROR ||
+	    (message.cell >= cells && message.cell != MESSAGE_LOG_NO_JOB))
+		return false;
+	*ret_message = message;
+	*ret_text = (const char *)data + sizeof(message);
 	return true;
 }
 

@@ -2,7 +2,7 @@
  * What the processes say to each other.
  *
  *	server → host    RUN
- *	host → server    READY, OUTPUT, DONE
+ *	host → server    READY, OUTPUT, PROGRESS, LOG, DONE
  *	server → master  HOST_START, RELOADED
  *	master → server  HOST_UP, HOST_DOWN, SHUTDOWN, RELOAD
  *
@@ -27,8 +27,9 @@
 
 #define MESSAGE_INLINE_MAX                                                                         \
 	32768 /* so that several fit a socket buffer of 212992 bytes, the kernel's default */
-#define MESSAGE_SIZE_MAX  (MESSAGE_INLINE_MAX + 4096)
-#define MESSAGE_ERROR_MAX 1024
+#define MESSAGE_SIZE_MAX     (MESSAGE_INLINE_MAX + 4096)
+#define MESSAGE_ERROR_MAX    1024
+#define MESSAGE_PROGRESS_MAX 200 /* bytes of what a job says of its progress */
 
 /* Sent to a host of one worker when its job is asked to stop, by pidfd. The host passes it on as
  * SIGTERM to the processes that the job has started, and a system call that the task waits in is
@@ -45,7 +46,9 @@ enum message_kind {
 	MESSAGE_HOST_DOWN,
 	MESSAGE_SHUTDOWN,
 	MESSAGE_RELOAD,
-	MESSAGE_RELOADED
+	MESSAGE_RELOADED,
+	MESSAGE_PROGRESS,
+	MESSAGE_LOG
 };
 
 /* Run this job. Behind it: the arguments, inline or as a memory file. */
@@ -76,6 +79,26 @@ struct message_output {
 	uint64_t seq;
 	uint32_t cell;
 	uint32_t length;
+};
+
+/* How far a job is. Behind it: what it says of that, perhaps nothing. */
+struct message_progress {
+	uint32_t kind;
+	uint32_t cell;
+	uint64_t seq;
+	int64_t done;
+	int64_t total; /* 0 = unknown */
+	uint64_t length;
+};
+
+/* A line of a task or a plug-in for the service's log. Behind it: the text, any bytes. */
+#define MESSAGE_LOG_NO_JOB UINT32_MAX
+struct message_log {
+	uint32_t kind;
+	uint32_t level;	 /* enum log_level */
+	uint64_t seq;	 /* of the job, if there is one */
+	uint32_t cell;	 /* MESSAGE_LOG_NO_JOB: outside of a job */
+	uint32_t length; /* 1 to MESSAGE_ERROR_MAX */
 };
 
 enum done_outcome { DONE_SUCCEEDED, DONE_FAILED, DONE_STOPPED, DONE_RESULT_TOO_LARGE };
@@ -146,12 +169,14 @@ struct message_shutdown {
 /*
  * RELOAD: the master has read and checked a new configuration; the server is to read the same.
  * RELOADED: whether it has, and applied it; only then the master forks by it. Each side reads the
- * file, so the digest tells whether they read the same.
+ * file, so the digest tells whether they read the same. What the trial of the plug-ins has found
+ * travels with RELOAD, as its only descriptor, a sealed memory file, if there are plug-ins.
  */
 struct message_reload {
 	uint32_t kind;
-	uint32_t accepted; /* RELOADED: 1 or 0 */
-	uint64_t digest;   /* struct config's */
+	uint32_t accepted;     /* RELOADED: 1 or 0 */
+	uint64_t digest;       /* struct loaded's */
+	uint64_t found_length; /* RELOAD: bytes of the file; 0: there is none */
 };
 
 /* The kind of a message, 0 if it is too short to have one. */
@@ -166,6 +191,10 @@ bool message_read_ready(const void *data, size_t length, uint32_t workers,
 			struct message_ready *ret_message);
 bool message_read_output(const void *data, size_t length, uint32_t cells,
 			 struct message_output *ret_message, const char **ret_bytes);
+bool message_read_progress(const void *data, size_t length, uint32_t cells,
+			   struct message_progress *ret_message, const char **ret_text);
+bool message_read_log(const void *data, size_t length, uint32_t cells,
+		      struct message_log *ret_message, const char **ret_text);
 bool message_read_done(const void *data, size_t length, uint32_t cells, uint32_t workers,
 		       size_t fd_count, struct message_done *ret_message, const char **ret_result,
 		       const char **ret_failure);

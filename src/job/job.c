@@ -84,6 +84,7 @@ struct job *job_new(void)
 	list_init(&job->in_called);
 	list_init(&job->ended);
 	list_init(&job->waiters);
+	list_init(&job->watchers);
 	heap_node_init(&job->deadline);
 	metering_init(&job->metering);
 	job->error.exit_status = -1;
@@ -104,6 +105,7 @@ void job_free(struct job *job)
 	free(job->labels);
 	free(job->result);
 	free(job->error.message);
+	free(job->progress.message);
 	free(job);
 }
 
@@ -112,13 +114,20 @@ int job_next_state(enum job_state state, enum job_event event)
 	return transitions[state][event];
 }
 
+void job_begin(struct job *job, enum job_state state)
+{
+	job->state = state;
+	job->passages[job->passage_count++ % JOB_PASSAGES] =
+		(struct job_passage){.state = state, .attempt = job->attempt};
+}
+
 int job_transition(struct job *job, enum job_event event)
 {
 	int next = job_next_state(job->state, event);
 
 	if (next < 0)
 		return -EPROTO;
-	job->state = (enum job_state)next;
+	job_begin(job, (enum job_state)next);
 	return 0;
 }
 
@@ -180,6 +189,8 @@ int job_keep_attempt(struct job *job, enum job_state state)
 		.queued_ns = job->queued_ns,
 		.dispatched_ns = job->dispatched_ns,
 		.finished_ns = job->finished_ns,
+		.stdout_bytes = job->stdout_output.total_bytes,
+		.stderr_bytes = job->stderr_output.total_bytes,
 	};
 	job->error = (struct job_error){.exit_status = -1};
 	metering_init(&job->metering);
@@ -193,6 +204,8 @@ int job_keep_attempt(struct job *job, enum job_state state)
 	free(job->result);
 	job->result = NULL;
 	job->result_length = 0;
+	free(job->progress.message);
+	job->progress = (struct job_progress){.version = job->progress.version};
 	output_release(&job->stdout_output);
 	output_release(&job->stderr_output);
 	return 0;
@@ -212,9 +225,28 @@ void job_set_error(struct job *job, enum job_cause cause, const char *format, ..
 	job->error.cause = cause;
 }
 
+void job_set_progress(struct job *job, int64_t done, int64_t total, const char *message,
+		      size_t length)
+{
+	char *copy = length > 0 ? malloc(length) : NULL;
+
+	if (copy)
+		memcpy(copy, message, length);
+	free(job->progress.message);
+	job->progress = (struct job_progress){
+		.known = true,
+		.version = job->progress.version + 1,
+		.done = done,
+		.total = total,
+		.message = copy,
+		.message_length = copy ? length : 0,
+	};
+}
+
 size_t job_memory(const struct job *job)
 {
-	size_t message = job->error.message ? strlen(job->error.message) + 1 : 0;
+	size_t message = (job->error.message ? strlen(job->error.message) + 1 : 0) +
+			 job->progress.message_length;
 
 	for (uint32_t i = 0; i < job->previous_count; i++)
 		message +=
@@ -292,6 +324,10 @@ static const char *source_name(uint32_t source)
 		return "vm_hwm";
 	case MEMORY_SOURCE_JEMALLOC_PEAK:
 		return "jemalloc_peak";
+	case MEMORY_SOURCE_WAIT4:
+		return "wait4";
+	case MEMORY_SOURCE_SAMPLED:
+		return "sampled";
 	case MEMORY_SOURCE_NONE:
 		break;
 	}
@@ -305,6 +341,8 @@ static const char *scope_name(uint32_t scope)
 		return "process";
 	case MEMORY_SCOPE_THREAD:
 		return "thread";
+	case MEMORY_SCOPE_CHILDREN:
+		return "children";
 	case MEMORY_SCOPE_NONE:
 		break;
 	}
@@ -383,6 +421,27 @@ static void write_error(const struct job_error *error, struct json_writer *write
 	}
 	if (error->has_culprit)
 		json_write_string(writer, "culprit", id_format(&error->culprit, text));
+	json_write_end_object(writer);
+}
+
+void job_write_progress(const struct job *job, struct json_writer *writer, const char *key)
+{
+	const struct job_progress *progress = &job->progress;
+
+	if (!progress->known) {
+		json_write_null(writer, key);
+		return;
+	}
+	json_write_begin_object(writer, key);
+	json_write_int(writer, "done", progress->done);
+	if (progress->total > 0)
+		json_write_int(writer, "total", progress->total);
+	else
+		json_write_null(writer, "total");
+	if (progress->message)
+		json_write_bytes(writer, "message", progress->message, progress->message_length);
+	else
+		json_write_null(writer, "message");
 	json_write_end_object(writer);
 }
 
@@ -475,6 +534,7 @@ void job_write_json(const struct job *job, int64_t now_ns, struct json_writer *w
 	json_write_uint(writer, "attempt", job->attempt);
 	json_write_raw(writer, "result", job->result, job->result_length);
 	write_error(&job->error, writer, "error");
+	job_write_progress(job, writer, "progress");
 	write_timing(&span, &job->metering, writer);
 	write_memory(&job->metering, writer);
 	write_worker(&job->worker, writer);

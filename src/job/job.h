@@ -114,6 +114,25 @@ struct job_worker {
 	uint64_t jobs_before; /* that this worker had finished before this one */
 };
 
+/* How far the attempt said it was. */
+struct job_progress {
+	bool known;
+	uint32_t version; /* grows with each change, over all attempts */
+	int64_t done;
+	int64_t total; /* 0 = unknown */
+	char *message; /* owned; not ended by a NUL, and perhaps not UTF-8; NULL = none */
+	size_t message_length;
+};
+
+/* A state that the job came into, and its attempt then. */
+struct job_passage {
+	enum job_state state;
+	uint32_t attempt;
+};
+
+/* How many of them are remembered. */
+#define JOB_PASSAGES 8
+
 /* An attempt that was followed by another. */
 struct job_attempt {
 	enum job_state state;	/* in which it would have ended */
@@ -123,6 +142,8 @@ struct job_attempt {
 	int64_t queued_ns; /* monotonic */
 	int64_t dispatched_ns;
 	int64_t finished_ns;
+	uint64_t stdout_bytes; /* that it wrote; they are not kept */
+	uint64_t stderr_bytes;
 };
 
 struct waiter;
@@ -136,11 +157,14 @@ struct job {
 	struct list waiting;	   /* while queued: the pool's list of all that are, oldest first */
 	struct list ended;	   /* the store's list of ended ones, oldest first */
 	struct list waiters;	   /* who waits for its end; the server's */
+	struct list watchers;	   /* who is told of each change; the server's */
 	struct heap_node deadline; /* of its state: due, queue_ttl, time-out or CPU look, grace; the
 				      server's */
 
 	uint64_t seq; /* by which hosts know it; never used twice in a server's life */
 	enum job_state state;
+	struct job_passage passages[JOB_PASSAGES]; /* number n is in place n % JOB_PASSAGES */
+	uint32_t passage_count;			   /* of all, from 0 */
 	enum stop_reason stop_reason;
 	uint32_t task_index;
 	const char *task; /* borrowed: registry */
@@ -191,7 +215,8 @@ struct job {
 	char *result; /* encoded; owned; NULL = null */
 	size_t result_length;
 	struct job_error error;
-	struct output stdout_output;
+	struct job_progress progress;
+	struct output stdout_output; /* of attempt previous_count + 1, as progress is */
 	struct output stderr_output;
 };
 
@@ -204,6 +229,9 @@ void job_free(struct job *job);
 /* Makes the transition of the table: 0, or -EPROTO and nothing changed when the state does not
  * allow the event. */
 int job_transition(struct job *job, enum job_event event);
+
+/* Gives a new job its first state. */
+void job_begin(struct job *job, enum job_state state);
 
 /* The state that the table gives, or -1. */
 int job_next_state(enum job_state state, enum job_event event);
@@ -225,6 +253,11 @@ int job_keep_attempt(struct job *job, enum job_state state);
 void job_set_error(struct job *job, enum job_cause cause, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 
+/* Keeps what the attempt says of its progress; the text is copied, and left out if memory is short.
+ * */
+void job_set_progress(struct job *job, int64_t done, int64_t total, const char *message,
+		      size_t length);
+
 /* Bytes of memory that the job holds, itself included. */
 size_t job_memory(const struct job *job);
 
@@ -232,6 +265,9 @@ size_t job_memory(const struct job *job);
  * one that has not ended. */
 void job_write_json(const struct job *job, int64_t now_ns, struct json_writer *writer,
 		    const char *key);
+
+/* Only the member "progress" of it: null if it has said nothing. */
+void job_write_progress(const struct job *job, struct json_writer *writer, const char *key);
 
 /* Only the member "error" of it: null if there is none. */
 void job_write_error(const struct job *job, struct json_writer *writer, const char *key);

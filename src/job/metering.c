@@ -41,8 +41,8 @@ int metering_is_valid(const struct metering *m)
 	/* Times of the future would make sums and dates overflow, as numbers above the most would.
 	 * */
 	return m->started_ns > 0 && m->ended_ns >= m->started_ns &&
-	       m->ended_ns <= clock_monotonic_ns() && m->scope <= MEMORY_SCOPE_THREAD &&
-	       m->source <= MEMORY_SOURCE_JEMALLOC_PEAK;
+	       m->ended_ns <= clock_monotonic_ns() && m->scope <= MEMORY_SCOPE_CHILDREN &&
+	       m->source <= MEMORY_SOURCE_SAMPLED;
 }
 
 int64_t metering_memory_passed(const struct metering *metering, int64_t limit_bytes)

@@ -13,7 +13,8 @@
 enum memory_scope {
 	MEMORY_SCOPE_NONE,    /* there are none */
 	MEMORY_SCOPE_PROCESS, /* the worker's process, whose only worker it is */
-	MEMORY_SCOPE_THREAD   /* the heap of the worker's thread */
+	MEMORY_SCOPE_THREAD,  /* the heap of the worker's thread */
+	MEMORY_SCOPE_CHILDREN /* the largest of the processes that the job has started */
 };
 
 /* Where peak and baseline come from. */
@@ -21,7 +22,10 @@ enum memory_source {
 	MEMORY_SOURCE_NONE,
 	MEMORY_SOURCE_VM_HWM, /* the kernel's high-water mark of the resident set, reset before the
 				 run */
-	MEMORY_SOURCE_JEMALLOC_PEAK /* jemalloc's per-thread peak, reset before the run */
+	MEMORY_SOURCE_JEMALLOC_PEAK, /* jemalloc's per-thread peak, reset before the run */
+	MEMORY_SOURCE_WAIT4,	     /* the kernel's account of a process when it had ended */
+	MEMORY_SOURCE_SAMPLED /* its high-water mark, as it was read while it ran: what it rose
+					by after the last look is missing */
 };
 
 struct metering {
@@ -29,10 +33,11 @@ struct metering {
 	int64_t ended_ns;
 	int64_t cpu_user_ns;
 	int64_t cpu_system_ns;
-	int64_t peak_bytes;	 /* scope process: resident set at its highest during the run; scope
-				    thread: heap held at its highest, above what was held before */
-	int64_t baseline_bytes;	 /* scope process: resident set just before the run; scope thread: 0
-				  */
+	int64_t peak_bytes;	/* scope process and children: resident set at its highest during
+				    the run; scope thread: heap held at its highest, above what was
+				    held before */
+	int64_t baseline_bytes; /* scope process: resident set just before the run; scope thread and
+				    children: 0 */
 	int64_t heap_peak_bytes; /* as scope thread's peak_bytes, on every pool */
 	int64_t host_rss_bytes;	 /* resident set of the whole host after the run */
 	int64_t minor_faults;

@@ -102,6 +102,18 @@ void output_append(struct output *output, const void *data, size_t length)
 	append_tail(output, bytes, length);
 }
 
+size_t output_room(const struct output *output)
+{
+	return output_truncated(output) ? 0 : output->capacity - (size_t)output->total_bytes;
+}
+
+size_t output_replaceable(const struct output *output)
+{
+	size_t size = tail_size(output);
+
+	return size > OUTPUT_UNREAD_MAX ? size - OUTPUT_UNREAD_MAX : size;
+}
+
 bool output_truncated(const struct output *output)
 {
 	return output->total_bytes > output->head_length + output->tail_length;
@@ -110,6 +122,51 @@ bool output_truncated(const struct output *output)
 size_t output_memory(const struct output *output)
 {
 	return output->head_room + output->tail_room;
+}
+
+static uint64_t tail_offset(const struct output *output)
+{
+	return output->total_bytes - output->tail_length;
+}
+
+uint64_t output_kept_from(const struct output *output, uint64_t offset)
+{
+	if (offset < output->head_length || offset >= tail_offset(output))
+		return offset < output->total_bytes ? offset : output->total_bytes;
+	return tail_offset(output);
+}
+
+/* A piece of the ring, of which `offset` is counted from its first byte. */
+static size_t copy_of_tail(const struct output *output, size_t offset, char *bytes, size_t most)
+{
+	size_t left = output->tail_length - offset;
+	size_t take = left < most ? left : most;
+
+	if (take == 0)
+		return 0;
+	size_t start = (output->tail_start + offset) % output->tail_room;
+	size_t first = output->tail_room - start;
+	if (first > take)
+		first = take;
+	memcpy(bytes, output->tail + start, first);
+	memcpy(bytes + first, output->tail, take - first);
+	return take;
+}
+
+size_t output_copy(const struct output *output, uint64_t offset, char *bytes, size_t most)
+{
+	uint64_t tail = tail_offset(output);
+	size_t taken = 0;
+
+	if (offset < output->head_length) {
+		size_t left = output->head_length - (size_t)offset;
+		taken = left < most ? left : most;
+		memcpy(bytes, output->head + offset, taken);
+		offset += taken;
+	}
+	if (taken < most && offset >= tail && offset < output->total_bytes)
+		taken += copy_of_tail(output, (size_t)(offset - tail), bytes + taken, most - taken);
+	return taken;
 }
 
 /* The ring, laid out straight, behind `bytes`. */

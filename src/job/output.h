@@ -32,8 +32,23 @@ void output_release(struct output *output);
  */
 void output_append(struct output *output, const void *data, size_t length);
 
+/* How many bytes can be appended before any that is kept is dropped. */
+size_t output_room(const struct output *output);
+
+/* How many bytes can be appended when there is no room, if all but the last OUTPUT_UNREAD_MAX bytes
+ * may be dropped; 0: nothing can be kept. */
+#define OUTPUT_UNREAD_MAX 3 /* of a character that is not whole */
+size_t output_replaceable(const struct output *output);
+
 /* Whether bytes between head and tail are missing. */
 bool output_truncated(const struct output *output);
+
+/* The offset of the first kept byte that is not before this one; total_bytes if there is none. */
+uint64_t output_kept_from(const struct output *output, uint64_t offset);
+
+/* Copies what is kept from offset, which is that of a kept byte, up to a hole, the end, or `most`
+ * bytes: how many. */
+size_t output_copy(const struct output *output, uint64_t offset, char *bytes, size_t most);
 
 /* Bytes of memory held. */
 size_t output_memory(const struct output *output);

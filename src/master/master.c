@@ -38,7 +38,9 @@
 #include "ipc/channel.h"
 #include "ipc/message.h"
 #include "ipc/scoreboard.h"
+#include "master/probe.h"
 #include "master/service.h"
+#include "task/shared.h"
 
 #define HOSTS_END_NS		  (2 * NS_PER_S) /* that idle hosts get to leave once the server has gone */
 #define ORPHANS_END_NS		  (2 * NS_PER_S) /* at the very end, to end what jobs have left */
@@ -60,14 +62,17 @@ struct child {
 };
 
 /* The memory that all hosts of a pool share, as long as the service lives. */
-struct shared {
+struct pool_memory {
 	char pool[CONFIG_NAME_MAX + 1];
-	void *memory; /* TP_SHARED_BYTES */
+	struct shared *shared;
 };
 
 struct master {
 	struct loaded *loaded; /* in force */
-	struct loaded pending; /* read, and offered to the server; config is NULL if none is */
+	struct loaded tried;   /* read; its plug-ins are being tried out by … */
+	struct probe probe;    /* … this; config is NULL, and fd -1, if there is no trial */
+	bool read_again;       /* SIGHUP has come meanwhile */
+	struct loaded pending; /* offered to the server; config is NULL if none is */
 	const struct config_flags *flags;
 	sigset_t signals; /* those that the signalfd takes */
 	int signal_fd;
@@ -81,17 +86,17 @@ struct master {
 	int64_t sweep_pause_ns;
 	pid_t inherited[INHERITED_MAX]; /* children of who executed us; let alone */
 	size_t inherited_count;
-	struct shared shared[CONFIG_POOLS_MAX];
-	size_t shared_count;
+	struct pool_memory memories[CONFIG_POOLS_MAX];
+	size_t memory_count;
 };
 
 /* --- memory that hosts share ------------------------------------------------------------------ */
 
-static void *find_shared(const struct master *master, const char *pool)
+static struct shared *find_shared(const struct master *master, const char *pool)
 {
-	for (size_t i = 0; i < master->shared_count; i++)
-		if (strcmp(master->shared[i].pool, pool) == 0)
-			return master->shared[i].memory;
+	for (size_t i = 0; i < master->memory_count; i++)
+		if (strcmp(master->memories[i].pool, pool) == 0)
+			return master->memories[i].shared;
 	return NULL;
 }
 
@@ -101,15 +106,14 @@ static int share_memory(struct master *master, const struct config *config)
 	for (size_t i = 0; i < config->pool_count; i++) {
 		if (find_shared(master, config->pools[i].name))
 			continue;
-		if (master->shared_count == CONFIG_POOLS_MAX)
+		if (master->memory_count == CONFIG_POOLS_MAX)
 			return -ENOSPC;
-		void *memory = mmap(NULL, TP_SHARED_BYTES, PROT_READ | PROT_WRITE,
-				    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-		if (memory == MAP_FAILED)
-			return -errno;
-		struct shared *shared = &master->shared[master->shared_count++];
-		snprintf(shared->pool, sizeof(shared->pool), "%s", config->pools[i].name);
-		shared->memory = memory;
+		struct pool_memory *memory = &master->memories[master->memory_count];
+		int status = shared_create(&memory->shared);
+		if (status < 0)
+			return status;
+		master->memory_count++;
+		snprintf(memory->pool, sizeof(memory->pool), "%s", config->pools[i].name);
 	}
 	return 0;
 }
@@ -241,6 +245,7 @@ host_main(struct master *master, struct host_fds *fds, const struct message_host
 	const struct config_pool *pool = &config->pools[config_find_pool(config, start->pool)];
 	char name[64];
 	struct host_setup setup = {
+		.config = config,
 		.pool = pool,
 		.registry = &master->loaded->registry,
 		.shared = find_shared(master, pool->name),
@@ -497,6 +502,8 @@ static void reap(struct master *master)
 			server_ended(master, wait_status);
 		else if (child)
 			host_ended(master, child, wait_status, &usage);
+		else if (pid == master->probe.pid)
+			master->probe.pid = 0; /* what it had to say is in the pipe */
 		else
 			inherited_ended(master, pid); /* or it was an orphan */
 	}
@@ -517,7 +524,8 @@ static bool is_known(pid_t pid, void *data)
 {
 	struct master *master = data;
 
-	return pid == master->server || find_child(master, pid) || is_inherited(master, pid);
+	return pid == master->server || (master->probe.fd >= 0 && pid == master->probe.pid) ||
+	       find_child(master, pid) || is_inherited(master, pid);
 }
 
 /* Tells of hosts that have ended: of all, or of those that cannot wait any longer. */
@@ -598,25 +606,95 @@ static void drop_pending(struct master *master)
 		loaded_release(&master->pending);
 }
 
-static void ask_reload(struct master *master)
+static void drop_trial(struct master *master)
 {
-	struct message_reload message = {.kind = MESSAGE_RELOAD};
-	struct error error = {0};
+	probe_release(&master->probe);
+	if (master->tried.config)
+		loaded_release(&master->tried);
+}
 
-	drop_pending(master);
-	if (loaded_reload(master->flags, master->loaded, &master->pending, &error) < 0) {
-		master->pending.config = NULL;
-		log_error("reload_refused", log_str("field", error.field),
-			  log_str("error", error.message));
+static void say_refused(const struct error *error)
+{
+	log_error("reload_refused", log_str("field", error->field),
+		  log_str("error", error->message));
+}
+
+/* Offers what is pending to the server, with what was found of the plug-ins. */
+static void offer(struct master *master)
+{
+	const struct loaded *pending = &master->pending;
+	struct message_reload message = {.kind = MESSAGE_RELOAD,
+					 .digest = loaded_digest(pending),
+					 .found_length = pending->found_length};
+	int file = -1;
+
+	if (pending->found_length > 0 &&
+	    fd_sealed_file("plugins", pending->found, pending->found_length, &file) < 0) {
+		log_error("reload_refused", log_str("error", "no memory file"));
+		drop_pending(master);
 		return;
 	}
-	message.digest = master->pending.config->digest;
-	send_to_server(master, &message, sizeof(message), NULL, 0);
+	send_to_server(master, &message, sizeof(message), &file, file >= 0);
+	fd_close(&file);
+}
+
+/* found is taken. */
+static void build_tried(struct master *master, char *found, size_t found_length)
+{
+	struct error error = {0};
+
+	if (loaded_build(&master->tried, found, found_length, &error) < 0) {
+		say_refused(&error);
+		loaded_release(&master->tried);
+		return;
+	}
+	loaded_log_plugins(&master->tried);
+	drop_pending(master);
+	master->pending = master->tried;
+	master->tried = (struct loaded){0};
+	offer(master);
+}
+
+static void ask_reload(struct master *master)
+{
+	struct error error = {0};
+
+	if (master->probe.fd >= 0) {
+		master->read_again = true; /* once this trial is over */
+		return;
+	}
+	if (loaded_read(master->flags, master->loaded, &master->tried, &error) < 0) {
+		say_refused(&error);
+		return;
+	}
+	if (master->tried.config->plugin_count == 0 ||
+	    probe_start(master->tried.config, &master->probe) < 0)
+		build_tried(master, NULL, 0);
+}
+
+/* The trial of the plug-ins has something to say. */
+static void take_probe(struct master *master)
+{
+	size_t length = 0;
+	int status = probe_read(&master->probe);
+
+	if (status == 0)
+		return;
+	char *found = status == 1 ? buffer_take(&master->probe.text, &length) : NULL;
+	probe_release(&master->probe);
+	if (!master->read_again) {
+		build_tried(master, found, length);
+		return;
+	}
+	master->read_again = false; /* what was tried may not be what lies there now */
+	free(found);
+	loaded_release(&master->tried);
+	ask_reload(master);
 }
 
 static void end_reload(struct master *master, const struct message_reload *message)
 {
-	if (!master->pending.config || message->digest != master->pending.config->digest)
+	if (!master->pending.config || message->digest != loaded_digest(&master->pending))
 		return; /* of a reload that another has overtaken */
 	if (message->accepted && share_memory(master, master->pending.config) == 0) {
 		loaded_release(master->loaded);
@@ -674,14 +752,17 @@ static void take_message(struct master *master)
 static void serve(struct master *master)
 {
 	while (master->server) {
-		struct pollfd fds[2] = {{.fd = master->signal_fd, .events = POLLIN},
-					{.fd = master->channel, .events = POLLIN}};
-		if (poll(fds, 2, sweep_timeout_ms(master)) < 0 && errno != EINTR) {
+		struct pollfd fds[3] = {{.fd = master->signal_fd, .events = POLLIN},
+					{.fd = master->channel, .events = POLLIN},
+					{.fd = master->probe.fd, .events = POLLIN}};
+		if (poll(fds, 3, sweep_timeout_ms(master)) < 0 && errno != EINTR) {
 			log_error("poll_failed", log_str("error", strerrordesc_np(errno)));
 			kill(master->server, SIGKILL);
 		}
 		if (fds[1].revents)
 			take_message(master);
+		if (fds[2].revents)
+			take_probe(master);
 		take_signals(master);
 	}
 }
@@ -751,8 +832,9 @@ static void tear_down(struct master *master)
 	fd_close(&master->signal_fd);
 	fd_close(&master->channel);
 	free_children(master);
-	for (size_t i = 0; i < master->shared_count; i++)
-		munmap(master->shared[i].memory, TP_SHARED_BYTES);
+	for (size_t i = 0; i < master->memory_count; i++)
+		shared_free(master->memories[i].shared);
+	drop_trial(master);
 	drop_pending(master);
 }
 
@@ -762,7 +844,8 @@ int master_run(struct loaded *loaded, const struct config_flags *flags, int read
 				.flags = flags,
 				.signal_fd = -1,
 				.channel = -1,
-				.server_status = 1};
+				.server_status = 1,
+				.probe.fd = -1};
 	int status = set_up(&master);
 
 	if (status == 0)

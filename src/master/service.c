@@ -1,6 +1,7 @@
 #include "master/service.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -60,7 +61,6 @@ static void flush_expired(struct loop_timer *timer)
 static void changed(void *data)
 {
 	struct service *service = data;
-	const char *reason;
 
 	if (server_lost_master(service->server)) {
 		log_error("master_lost");
@@ -77,23 +77,39 @@ static void changed(void *data)
 		}
 		return;
 	}
-	if (!service->announced && server_is_ready(service->server, &reason))
+	if (!service->announced && server_has_hosts(service->server))
 		announce_ready(service);
 }
 
+/* Reads what the master has read. found is taken. */
+static int read_next(struct service *service, char *found, size_t found_length,
+		     struct loaded *ret_next, struct error *error)
+{
+	int status = loaded_read(service->flags, service->loaded, ret_next, error);
+
+	if (status < 0) {
+		free(found);
+		return status;
+	}
+	status = loaded_build(ret_next, found, found_length, error);
+	if (status < 0)
+		loaded_release(ret_next);
+	return status;
+}
+
 /* Reads what the master has read, and puts it in force. */
-static bool reload(void *data, uint64_t digest)
+static bool reload(void *data, uint64_t digest, char *found, size_t found_length)
 {
 	struct service *service = data;
 	struct error error = {0};
-	struct loaded next;
+	struct loaded next = {0};
 
-	if (loaded_reload(service->flags, service->loaded, &next, &error) < 0) {
+	if (read_next(service, found, found_length, &next, &error) < 0) {
 		log_error("reload_refused", log_str("field", error.field),
 			  log_str("error", error.message));
 		return false;
 	}
-	if (next.config->digest != digest) {
+	if (loaded_digest(&next) != digest) {
 		log_error(
 			"reload_refused",
 			log_str("error", "the file changed while it was read; send SIGHUP again"));

@@ -90,7 +90,7 @@ void become_due(struct server *server, struct job *job, int64_t now_ns)
 {
 	struct pool *pool = &server->pools[job->pool_index];
 
-	job_transition(job, JOB_EVENT_DUE);
+	job_move(server, job, JOB_EVENT_DUE);
 	pool->scheduled--;
 	pool->scheduled_bytes -= job->args_length;
 	job->queued_ns = now_ns;

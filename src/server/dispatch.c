@@ -63,7 +63,7 @@ void dispatch_put_back(struct server *server, struct job *job)
 	deadline_clear(server, job);
 	job->attempt--;
 	job->dispatched_ns = 0;
-	job_transition(job, JOB_EVENT_REQUEUE);
+	job_move(server, job, JOB_EVENT_REQUEUE);
 	if (server->shutdowns == 0) {
 		dispatch_put(server, job);
 		return;
@@ -175,7 +175,7 @@ static void enter_cell(struct host *host, struct job *job, int64_t now_ns)
 	job->cell = cell;
 	job->attempt++;
 	job->dispatched_ns = now_ns;
-	job_transition(job, JOB_EVENT_START);
+	job_move(host->pool->server, job, JOB_EVENT_START);
 }
 
 /* The host did not take the job: why, and what becomes of the two. */

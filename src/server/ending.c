@@ -14,12 +14,21 @@
 
 /* --- stopping --------------------------------------------------------------------------------- */
 
+int job_move(struct server *server, struct job *job, enum job_event event)
+{
+	int status = job_transition(job, event);
+
+	if (status == 0)
+		watch_changed(server, job);
+	return status;
+}
+
 void job_stop(struct server *server, struct job *job, enum stop_reason reason)
 {
 	struct host *host = job->host;
 	int64_t grace_ns = host->pool->config->stop_grace_ms * NS_PER_MS;
 
-	if (job_transition(job, JOB_EVENT_STOP) < 0)
+	if (job_move(server, job, JOB_EVENT_STOP) < 0)
 		return;
 	if (reason == STOP_SHUTDOWN && grace_ns > SHUTDOWN_STOP_NS)
 		grace_ns = SHUTDOWN_STOP_NS;
@@ -112,9 +121,10 @@ static bool retry(struct server *server, struct pool *pool, struct job *job, enu
 	int64_t pause_ns = draw_backoff_ns(job);
 
 	job->finished_ns = now_ns;
+	watch_attempt_ends(job);
 	if (job_keep_attempt(job, (enum job_state)job_next_state(job->state, event)) < 0)
 		return false;
-	job_transition(job, JOB_EVENT_RETRY);
+	job_move(server, job, JOB_EVENT_RETRY);
 	job->due_ns = now_ns + pause_ns;
 	pool->retries++;
 	pool->scheduled++;
@@ -188,7 +198,7 @@ void job_end(struct server *server, struct job *job, enum job_event event)
 	deadline_clear(server, job);
 	if (is_to_be_retried(server, pool, job, event) && retry(server, pool, job, event))
 		return;
-	job_transition(job, event);
+	job_move(server, job, event);
 	job->finished_ns = clock_monotonic_ns();
 	if (job->state != JOB_SUCCEEDED)
 		drop_result(job); /* it may have answered, and broken a limit */

@@ -28,7 +28,9 @@
 #define PIPE_READ_BYTES	 65536 /* at once */
 #define PIPE_DRAIN_BYTES                                                                           \
 	(1 << 20) /* at a job's end: more than a pipe holds (pipe(7): 65536 by default) */
-#define STRAY_LOG_BYTES 4096 /* of output that belongs to no job, logged for a host */
+#define STRAY_LOG_BYTES 4096		   /* of output that belongs to no job, logged for a host */
+#define LOG_LINES_MAX	300		   /* of its tasks, between two ends of jobs */
+#define CPU_NS_MAX	(INT64_C(1) << 60) /* 36 years: beyond it, a host has scribbled */
 #define MASTER_RETRY_NS (10 * NS_PER_MS)
 #define LOST_STARTS_MAX                                                                            \
 	5 /* hosts that a job may lose before it has begun: its arguments may be what kills them */
@@ -277,7 +279,7 @@ static void keep_output(struct host *host, struct job *job, bool is_stdout, cons
 {
 	struct output *output = is_stdout ? &job->stdout_output : &job->stderr_output;
 
-	output_append(output, bytes, length);
+	watch_output(host->pool->server, job, output, bytes, length);
 	if (job->stop_on_output && output->total_bytes > output->capacity)
 		job_stop(host->pool->server, job, STOP_OUTPUT);
 }
@@ -392,7 +394,8 @@ int64_t host_cpu_ns(const struct host *host, const struct job *job)
 	else
 		return METERING_UNKNOWN;
 	int64_t before_ns = atomic_load(&cell->cpu_ns);
-	if (now_ns == METERING_UNKNOWN || before_ns < 0 || before_ns > now_ns)
+	/* A worker lowers it by what its job's processes have used, even below 0. */
+	if (now_ns == METERING_UNKNOWN || before_ns > now_ns || before_ns < -CPU_NS_MAX)
 		return METERING_UNKNOWN;
 	return now_ns - before_ns;
 }
@@ -547,6 +550,7 @@ static void take_done(struct host *host, size_t length, int file, size_t fd_coun
 		drain_pipes(host);
 	take_worker(job, host, &done);
 	host->begun = true;
+	host->log_lines = 0;
 	host->jobs_done++;
 	host->idle_since_ns = done.metering.ended_ns;
 	host->pool->slots[host->slot_index].failures = 0;
@@ -580,6 +584,49 @@ static void take_host_output(struct host *host, size_t length)
 	struct job *job = host->cells[output.cell];
 	if (job && job->seq == output.seq)
 		keep_output(host, job, output.stream == 1, bytes, output.length);
+}
+
+static void take_progress(struct host *host, size_t length)
+{
+	struct server *server = host->pool->server;
+	const char *text;
+	struct message_progress progress;
+
+	if (!message_read_progress(server->buffer, length, host->pool->config->threads, &progress,
+				   &text)) {
+		host_is_mad(host, "PROGRESS");
+		return;
+	}
+	struct job *job = host->cells[progress.cell];
+	if (!job || job->seq != progress.seq)
+		return;
+	job_set_progress(job, progress.done, progress.total, text, progress.length);
+	watch_changed(server, job);
+}
+
+/* A line for the log, from a task or a plug-in. So many at the most until the next job ends. */
+static void take_log(struct host *host, size_t length)
+{
+	struct message_log line;
+	const char *bytes;
+	char text[MESSAGE_ERROR_MAX + 1];
+	char id[ID_TEXT_SIZE];
+
+	if (!message_read_log(host->pool->server->buffer, length, host->pool->config->threads,
+			      &line, &bytes)) {
+		host_is_mad(host, "LOG");
+		return;
+	}
+	if (host->log_lines++ >= LOG_LINES_MAX)
+		return;
+	snprintf(text, sizeof(text), "%.*s", (int)line.length, bytes);
+	const struct job *job = line.cell == MESSAGE_LOG_NO_JOB ? NULL : host->cells[line.cell];
+	if (job && job->seq != line.seq)
+		job = NULL;
+	log_event((enum log_level)line.level, "task_log", log_str("pool", host->pool->name),
+		  log_int("pid", host->pid), log_str("task", job ? job->task : NULL),
+		  log_str("job", job ? id_format(&job->by_id.id, id) : NULL),
+		  log_str("text", text));
 }
 
 static void take_ready(struct host *host, size_t length)
@@ -619,6 +666,11 @@ static bool take_message(struct host *host)
 		return false;
 	}
 	if (length <= 0) { /* the end; the master will say how it came */
+		/* If it has not ended, but has closed its channel or become another program, it is
+		 * of no more use. What has ended by itself is past being killed, and keeps its own
+		 * status. */
+		if (host->pidfd >= 0)
+			syscall(SYS_pidfd_send_signal, host->pidfd, SIGKILL, NULL, 0);
 		host->closed = true;
 		list_remove(&host->idle);
 		close_source(server->loop, &host->channel);
@@ -630,6 +682,12 @@ static bool take_message(struct host *host)
 		break;
 	case MESSAGE_OUTPUT:
 		take_host_output(host, (size_t)length);
+		break;
+	case MESSAGE_PROGRESS:
+		take_progress(host, (size_t)length);
+		break;
+	case MESSAGE_LOG:
+		take_log(host, (size_t)length);
 		break;
 	case MESSAGE_READY:
 		take_ready(host, (size_t)length);

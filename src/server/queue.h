@@ -7,8 +7,8 @@
  * heads of as many lists as there are priorities: O(1), however many wait.
  *
  * A cap limits how many jobs that share something run at once: a task, over all pools; or the value
- * of a label, in one pool. A job whose turn has come while one of its caps is full is parked on that
- * cap, out of everybody's way, and comes back to its old place when a job of that cap ends.
+ * of a label, in one pool. A job whose turn has come while one of its caps is full is parked on
+ * that cap, out of everybody's way, and comes back to its old place when a job of that cap ends.
  *
  * Event loop only.
  */

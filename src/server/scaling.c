@@ -15,6 +15,7 @@
 
 #define TICK_NS	     NS_PER_S
 #define FAST_TICK_NS (20 * NS_PER_MS)
+#define START_NS     (60 * NS_PER_S) /* that a host has for its set-up */
 
 static bool scales(const struct pool *pool)
 {
@@ -169,6 +170,25 @@ static void recycle_idle(struct pool *pool, int64_t now_ns)
 	}
 }
 
+/* A host that hangs in its set-up would never do anything, and stand in the way of a reload. */
+static void end_late_starter(struct host *host, int64_t now_ns)
+{
+	if (host->ready || host->killed || now_ns - host->born_ns < START_NS)
+		return;
+	log_error("host_not_ready_in_time", log_str("pool", host->pool->name),
+		  log_uint("host", host->slot_index), log_int("pid", host->pid));
+	host_kill(host);
+}
+
+static void end_late_starters(struct pool *pool, int64_t now_ns)
+{
+	for (uint32_t i = 0; i < pool->wanted; i++)
+		if (pool->slots[i].host)
+			end_late_starter(pool->slots[i].host, now_ns);
+	list_for_each (node, &pool->draining)
+		end_late_starter(container_of(node, struct host, node), now_ns);
+}
+
 /* One host of an old configuration is replaced at a time, so that the others go on serving. True
  * while there are some. */
 static bool replace_old(struct pool *pool)
@@ -207,6 +227,7 @@ static void tick(struct loop_timer *timer)
 		if (scales(pool))
 			scale(pool, now_ns);
 		recycle_idle(pool, now_ns);
+		end_late_starters(pool, now_ns);
 		hurry = replace_old(pool) || hurry;
 		hurry = hurry || (scales(pool) && pool->queue.length > 0);
 	}

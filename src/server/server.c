@@ -139,13 +139,19 @@ static void master_is_gone(struct server *server)
 	server_changed(server);
 }
 
-static void take_reload(struct server *server, uint64_t digest)
+/* file: what was found of the plug-ins; -1 if the message had none. */
+static void take_reload(struct server *server, const struct message_reload *message, int file)
 {
-	struct message_reload answer = {.kind = MESSAGE_RELOADED, .digest = digest};
-	bool accepted =
-		!server->shutdowns && server->reload && server->reload(server->reload_data, digest);
+	struct message_reload answer = {.kind = MESSAGE_RELOADED, .digest = message->digest};
+	char *found = NULL;
+	bool is_whole = message->found_length == 0 ||
+			fd_read_sealed(file, message->found_length, &found) == 0;
 
-	answer.accepted = accepted;
+	if (!is_whole || server->shutdowns || !server->reload)
+		free(found);
+	else
+		answer.accepted = server->reload(server->reload_data, message->digest, found,
+						 message->found_length);
 	/* First the master's consent, then hosts by the new configuration: the channel keeps the
 	 * order, and server_reload() only marks the old ones, which go from the next tick on. */
 	server_tell_master(server, &answer, sizeof(answer));
@@ -180,7 +186,9 @@ static bool take_master_message(struct server *server)
 	else if (kind == MESSAGE_SHUTDOWN)
 		take_shutdown(server, message.shutdown.count);
 	else if (kind == MESSAGE_RELOAD)
-		take_reload(server, message.reload.digest);
+		take_reload(server, &message.reload, fd_count == 1 ? fds[0] : -1);
+	for (size_t i = 0; kind == MESSAGE_RELOAD && i < fd_count; i++)
+		fd_close(&fds[i]);
 	return server->master.fd >= 0;
 }
 
@@ -200,6 +208,7 @@ static int64_t before_sleep(struct loop_hook *hook)
 	struct server *server = container_of(hook, struct server, hook);
 
 	bool again = dispatch_due(server);
+	server_tell_watchers(server);
 	if (server->sweep_due) {
 		server->sweep_due = false;
 		store_sweep(&server->store, clock_monotonic_ns());
@@ -270,7 +279,9 @@ int server_new(struct loop *loop, const struct config *config, const struct regi
 	server->started_ns = clock_monotonic_ns();
 	server->started_real_ns = clock_realtime_ns();
 	server->master.fd = -1;
+	list_init(&server->watchers_due);
 	store_init(&server->store, config);
+	server->store.forgetting = watch_forgotten;
 	deadlines_init(server);
 	dispatch_init(server);
 	loop_timer_init(&server->shutdown_timer, shutdown_timer_expired);
@@ -367,7 +378,19 @@ bool server_is_ready(const struct server *server, const char **ret_reason)
 			 server->pools[i].slots[0].failures > 1 ? "; its hosts keep ending" : "");
 		return false;
 	}
+	if (server->registry->problem_count > 0) {
+		snprintf(reason, sizeof(server->not_ready), "%s", server->registry->problems[0]);
+		return false;
+	}
 	return true;
+}
+
+bool server_has_hosts(const struct server *server)
+{
+	for (uint32_t i = 0; i < server->pool_count; i++)
+		if (!pool_is_ready(&server->pools[i]))
+			return false;
+	return !server->lost_master && !server->shutdowns;
 }
 
 bool server_is_stopping(const struct server *server)
@@ -541,8 +564,7 @@ void server_reload(struct server *server, const struct config *config,
 	loop_timer_set(server->loop, &server->tick_timer, clock_monotonic_ns());
 }
 
-void server_on_reload(struct server *server, bool (*reload)(void *data, uint64_t digest),
-		      void *data)
+void server_on_reload(struct server *server, server_reload_fn *reload, void *data)
 {
 	server->reload = reload;
 	server->reload_data = data;

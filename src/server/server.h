@@ -28,7 +28,7 @@ struct server;
  */
 int server_new(struct loop *loop, const struct config *config, const struct registry *registry,
 	       int channel, struct server **ret_server);
-/* Frees all jobs, too. The waiters must be gone. */
+/* Frees all jobs, too. The waiters and watchers must be gone. */
 void server_free(struct server *server);
 
 const struct config *server_config(const struct server *server);
@@ -57,10 +57,13 @@ int server_submit(struct server *server, struct submission *submission, struct j
 void server_reload(struct server *server, const struct config *config,
 		   const struct registry *registry);
 
-/* The master asks for a reload: the owner loads, calls server_reload() and answers whether it did.
- * digest: of the file to be loaded. */
-void server_on_reload(struct server *server, bool (*reload)(void *data, uint64_t digest),
-		      void *data);
+/*
+ * The master asks for a reload: the owner loads, calls server_reload() and answers whether it did.
+ * digest: of what is to be loaded. found: found_length bytes that the trial of the plug-ins has
+ * found; taken, also on failure; NULL if there are no plug-ins.
+ */
+typedef bool server_reload_fn(void *data, uint64_t digest, char *found, size_t found_length);
+void server_on_reload(struct server *server, server_reload_fn *reload, void *data);
 
 /* NULL if there is none, or no longer. */
 struct job *server_find_job(struct server *server, const struct id *id);
@@ -139,14 +142,18 @@ int server_patch_pool(struct server *server, const char *name, const struct pool
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-/* Whether every pool has a worker that can take jobs, and we are not shutting down. On false,
- * *ret_reason (a literal or text that lives until the next call) says what is missing. */
+/* Whether every pool has a worker that can take jobs, nothing that was configured is left out, and
+ * we are not shutting down. On false, *ret_reason (a literal or text that lives until the next
+ * call) says what is missing. */
 bool server_is_ready(const struct server *server, const char **ret_reason);
+
+/* The first and the last of these: jobs can be taken, of those tasks that there are. */
+bool server_has_hosts(const struct server *server);
 
 bool server_is_stopping(const struct server *server);
 
-/* Called once when server_is_ready() becomes true for the first time, and each time that shutting
- * down begins or makes progress: the owner asks server_is_ready() and server_is_drained(). */
+/* Called once when server_has_hosts() becomes true for the first time, and each time that shutting
+ * down begins or makes progress: the owner asks server_has_hosts() and server_is_drained(). */
 void server_on_change(struct server *server, void (*changed)(void *data), void *data);
 
 /* Shutting down, and every job has ended. */

@@ -22,6 +22,7 @@
 #include "ipc/scoreboard.h"
 #include "server/queue.h"
 #include "server/server.h"
+#include "server/watch.h"
 #include "store/store.h"
 
 struct slot;
@@ -60,6 +61,7 @@ struct host {
 	uint64_t jobs_done;
 	uint64_t jobs_limit;  /* after which it is recycled; 0: never */
 	uint64_t stray_bytes; /* of output that belongs to no job */
+	uint32_t log_lines;   /* of its tasks, since a job has ended on it */
 };
 
 /* A place for a host in a pool. */
@@ -127,7 +129,8 @@ struct server {
 	struct loop_hook hook;
 	bool sweep_due;
 	uint64_t waiters;
-	size_t live; /* jobs that have not ended */
+	struct list watchers_due; /* to be told before the loop sleeps */
+	size_t live;		  /* jobs that have not ended */
 
 	unsigned int shutdowns; /* how often it was asked for; > 0: stopping */
 	struct loop_timer shutdown_timer;
@@ -135,12 +138,12 @@ struct server {
 
 	void (*changed)(void *data);
 	void *changed_data;
-	bool (*reload)(void *data, uint64_t digest);
+	server_reload_fn *reload;
 	void *reload_data;
 
 	int64_t started_ns;
 	int64_t started_real_ns;
-	char not_ready[160]; /* of server_is_ready() */
+	char not_ready[480]; /* of server_is_ready() */
 	char *buffer;	     /* MESSAGE_SIZE_MAX, for one message at a time */
 };
 
@@ -190,6 +193,8 @@ void job_stop(struct server *server, struct job *job, enum stop_reason reason);
  * queue. */
 void job_refresh(struct server *server, struct job *job);
 void waiters_wake(struct list *waiters);
+/* job_transition(), and those who watch will know. */
+int job_move(struct server *server, struct job *job, enum job_event event);
 
 /* --- hosts.c: worker processes ---------------------------------------------------------------- */
 

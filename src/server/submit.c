@@ -383,11 +383,12 @@ static void enter(struct server *server, struct job *job, int64_t delay_ms)
 	server->live++;
 	pool->submitted++;
 	if (delay_ms == 0) {
-		job_transition(job, JOB_EVENT_DUE);
+		job_begin(job, JOB_QUEUED);
 		job->queued_ns = job->submitted_ns;
 		dispatch_put(server, job);
 		return;
 	}
+	job_begin(job, JOB_SCHEDULED);
 	job->due_ns = job->submitted_ns + delay_ms * NS_PER_MS;
 	pool->scheduled++;
 	pool->scheduled_bytes += job->args_length;

@@ -142,8 +142,15 @@ static bool over_limits(const struct store *store, const struct batch *pinned, i
 	       now_ns - finished_ns > store->keep_ns;
 }
 
+static void say_forgetting(const struct store *store, struct job *job)
+{
+	if (store->forgetting)
+		store->forgetting(job);
+}
+
 static void forget_job(struct store *store, struct job *job)
 {
+	say_forgetting(store, job);
 	store->kept_jobs--;
 	store->kept_bytes -= job_memory(job);
 	store->forgotten++;
@@ -155,6 +162,9 @@ static void forget_batch(struct store *store, struct batch *batch)
 	store->kept_jobs -= batch->count;
 	store->kept_bytes -= batch->memory_bytes;
 	store->forgotten += batch->count;
+	for (size_t i = 0; i < batch->count; i++)
+		if (batch->jobs[i])
+			say_forgetting(store, batch->jobs[i]);
 	drop_batch(store, batch);
 }
 

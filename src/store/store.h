@@ -32,6 +32,8 @@ struct store {
 	uint64_t keep_jobs;
 	uint64_t keep_bytes;
 	int64_t keep_ns;
+	/* Called before an ended job is forgotten; NULL is allowed. */
+	void (*forgetting)(struct job *job);
 };
 
 void store_init(struct store *store, const struct config *config);

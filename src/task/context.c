@@ -18,13 +18,62 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/text.h"
+#include "task/plugin.h"
 
 #define PRINTF_STACK_BYTES 1024
+#define LOG_TEXT_BYTES	   1024
+
+static context_log_fn *log_sink;
 
 void context_release(struct tp_context *ctx)
 {
+	unsigned int locks = shared_unlock_all(ctx);
+	if (locks > 0) {
+		tp_log(ctx, TP_LOG_WARNING, "the task returned with %u locks held; released",
+		       locks);
+	}
+	while (ctx->memory != NULL) {
+		struct tp_memory *next = ctx->memory->next;
+		free(ctx->memory);
+		ctx->memory = next;
+	}
 	json_decref(ctx->result);
 	ctx->result = NULL;
+}
+
+void *tp_alloc(struct tp_context *ctx, size_t size)
+{
+	size_t whole = 0;
+	if (__builtin_add_overflow(size, sizeof(struct tp_memory), &whole)) {
+		errno = ENOMEM;
+		return NULL;
+	}
+	struct tp_memory *memory = calloc(1, whole);
+	if (memory == NULL) {
+		return NULL;
+	}
+	memory->next = ctx->memory;
+	ctx->memory = memory;
+	return memory + 1;
+}
+
+void context_set_log(context_log_fn *sink)
+{
+	log_sink = sink;
+}
+
+void tp_log(const struct tp_context *ctx, enum tp_log_level level, const char *format, ...)
+{
+	char text[LOG_TEXT_BYTES];
+	va_list arguments;
+	va_start(arguments, format);
+	int length = vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	if (length <= 0 || log_sink == NULL) {
+		return;
+	}
+	log_sink(ctx, level, text, strlen(text));
 }
 
 int tp_set_result(struct tp_context *ctx, json_t *result)
@@ -109,6 +158,50 @@ int tp_printf(struct tp_context *ctx, enum tp_stream stream, const char *format,
 	return status;
 }
 
+int context_flush_progress(struct tp_context *ctx)
+{
+	struct context_progress *progress = &ctx->progress;
+
+	if (!progress->pending)
+		return 0;
+	progress->pending = false;
+	return ctx->send_progress(ctx, progress->done, progress->total, ctx->progress_message,
+				  progress->length);
+}
+
+/* Each message moves due_ns on by one interval; it may be ahead of the clock by a burst of them. */
+static bool progress_may_be_sent(struct context_progress *progress)
+{
+	const int64_t ahead_ns = (CONTEXT_PROGRESS_BURST - 1) * CONTEXT_PROGRESS_NS;
+	int64_t now_ns = clock_monotonic_ns(); /* by the vDSO: no system call */
+
+	if (progress->due_ns - now_ns > ahead_ns)
+		return false;
+	if (progress->due_ns < now_ns)
+		progress->due_ns = now_ns;
+	progress->due_ns += CONTEXT_PROGRESS_NS;
+	return true;
+}
+
+int tp_progress(struct tp_context *ctx, int64_t done, int64_t total, const char *message)
+{
+	struct context_progress *progress = &ctx->progress;
+
+	if (done < 0 || total < 0)
+		return -EINVAL;
+	if (!ctx->send_progress)
+		return 0;
+	progress->done = done;
+	progress->total = total;
+	progress->length = message ? strnlen(message, TP_PROGRESS_MESSAGE_MAX + 1) : 0;
+	if (progress->length > TP_PROGRESS_MESSAGE_MAX)
+		progress->length = text_trim(message, TP_PROGRESS_MESSAGE_MAX);
+	if (progress->length > 0)
+		memmove(ctx->progress_message, message, progress->length);
+	progress->pending = true;
+	return progress_may_be_sent(progress) ? context_flush_progress(ctx) : 0;
+}
+
 bool tp_should_stop(const struct tp_context *ctx)
 {
 	return atomic_load_explicit(ctx->stop, memory_order_acquire) != 0;
@@ -163,14 +256,12 @@ const char *tp_pool_name(const struct tp_context *ctx)
 	return ctx->pool;
 }
 
-void *tp_shared(struct tp_context *ctx)
-{
-	return ctx->shared;
-}
-
 const char *tp_setting(const struct tp_context *ctx, const char *name)
 {
 	const struct config_task *settings = ctx->task->settings;
+	if (ctx->task->plugin != NULL) {
+		return plugin_setting(ctx->task->plugin, ctx->task->definition->name, name);
+	}
 	if (settings == NULL) {
 		return NULL;
 	}

@@ -2,20 +2,15 @@
  * counter: adds to a counter that jobs share, with or without a lock.
  *
  * The counter in private memory is a static variable of the process: the threads of one host share
- * it, processes do not. The one in shared memory is seen by every host of the pool; its lock works
- * across processes and outlives the death of the one that holds it.
+ * it, processes do not. The one in shared memory is a block that every host of the pool sees, with
+ * the block's lock, which works across processes and outlives the death of the one that holds it.
  *
  * An increment is a load, an addition and a store, in three steps. Without the lock, two workers
  * may load the same value and one of their increments is lost; the steps are relaxed atomic
  * operations, so that this is all that can happen.
  *
- * Invariants of the shared counter:
- *   1. A lock is used only after its number was put in `chosen`, which happens once and after it
- * was initialised.
- *   2. Whoever initialises a lock has its place for himself alone; one who dies over it costs that
- * place, and nobody waits for him.
- *   3. value is whole at every instant, so the death of the holder of the lock needs no repair of
- * it.
+ * Invariant: a value is whole at every instant, so the death of the holder of the lock needs no
+ * repair of it.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -25,107 +20,47 @@
 #include "task/builtin/builtin.h"
 
 #define INCREMENTS_PER_POLL 4096
-#define LOCK_PLACES	    16
-#define LOCK_TRIES	    1000 /* of a millisecond each */
-
-struct shared_counter {
-	_Atomic uint32_t claimed; /* places of locks that somebody began to initialise */
-	_Atomic uint32_t chosen;  /* 1 + the place of the lock in use; 0: there is none yet */
-	_Atomic int64_t value;
-	pthread_mutex_t locks[LOCK_PLACES];
-};
-_Static_assert(sizeof(struct shared_counter) <= TP_SHARED_BYTES,
-	       "the memory of a pool is too small");
 
 struct counter {
-	pthread_mutex_t *lock;
+	struct tp_context *ctx;
 	_Atomic int64_t *value;
+	bool is_shared;
 };
 
 static pthread_mutex_t private_lock = PTHREAD_MUTEX_INITIALIZER;
 static _Atomic int64_t private_value; /* guarded by private_lock, unless a job does without */
 
-static int init_robust(pthread_mutex_t *lock)
-{
-	pthread_mutexattr_t attributes;
-	int error = pthread_mutexattr_init(&attributes);
-	if (error != 0) {
-		return -error;
-	}
-	error = pthread_mutexattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED);
-	if (error == 0) {
-		error = pthread_mutexattr_setrobust(&attributes, PTHREAD_MUTEX_ROBUST);
-	}
-	if (error == 0) {
-		error = pthread_mutex_init(lock, &attributes);
-	}
-	pthread_mutexattr_destroy(&attributes);
-	return -error;
-}
-
-/* A place for a lock that nobody else was given; LOCK_PLACES if there is none left. */
-static uint32_t claim_place(struct shared_counter *shared)
-{
-	uint32_t place = atomic_load_explicit(&shared->claimed, memory_order_relaxed);
-	while (place < LOCK_PLACES &&
-	       !atomic_compare_exchange_weak_explicit(&shared->claimed, &place, place + 1,
-						      memory_order_relaxed, memory_order_relaxed)) {
-	}
-	return place < LOCK_PLACES ? place : LOCK_PLACES;
-}
-
-/* Finds the lock that all use, after initialising one if there is none. 0 or -errno. */
-static int find_lock(struct tp_context *ctx, struct shared_counter *shared,
-		     pthread_mutex_t **ret_lock)
-{
-	for (int i = 0; i < LOCK_TRIES; i++) {
-		uint32_t chosen = atomic_load_explicit(&shared->chosen, memory_order_acquire);
-		if (chosen > LOCK_PLACES) {
-			return -EPROTO;
-		}
-		if (chosen > 0) {
-			*ret_lock = &shared->locks[chosen - 1];
-			return 0;
-		}
-		uint32_t place = claim_place(shared);
-		if (place < LOCK_PLACES) {
-			int status = init_robust(&shared->locks[place]);
-			if (status != 0) {
-				return status;
-			}
-			atomic_compare_exchange_strong_explicit(&shared->chosen, &chosen, place + 1,
-								memory_order_acq_rel,
-								memory_order_relaxed);
-		} else if (!tp_sleep_ns(ctx, BUILTIN_NS_PER_MS)) {
-			return -ECANCELED;
-		}
-	}
-	return -ETIMEDOUT;
-}
-
+/* 0 or -errno. */
 static int find_counter(struct tp_context *ctx, bool is_shared, struct counter *ret_counter)
 {
-	if (!is_shared) {
-		*ret_counter = (struct counter){.lock = &private_lock, .value = &private_value};
-		return 0;
+	struct counter counter = {.ctx = ctx, .value = &private_value, .is_shared = is_shared};
+	if (is_shared) {
+		counter.value = tp_shared_block(ctx, "counter", sizeof(*counter.value));
+		if (counter.value == NULL) {
+			return -errno;
+		}
 	}
-	struct shared_counter *shared = tp_shared(ctx);
-	pthread_mutex_t *lock = NULL;
-	int status = find_lock(ctx, shared, &lock);
-	if (status == 0) {
-		*ret_counter = (struct counter){.lock = lock, .value = &shared->value};
-	}
-	return status;
+	*ret_counter = counter;
+	return 0;
 }
 
+/* 0 or -errno. By the invariant it is all the same whether the last holder has died. */
 static int lock_counter(struct counter *counter)
 {
-	int error = pthread_mutex_lock(counter->lock);
-	if (error == EOWNERDEAD) {
-		/* Invariant 3: there is nothing to repair but the lock. */
-		error = pthread_mutex_consistent(counter->lock);
+	if (!counter->is_shared) {
+		return -pthread_mutex_lock(&private_lock);
 	}
-	return -error;
+	int status = tp_lock(counter->ctx, counter->value);
+	return status < 0 ? status : 0;
+}
+
+static void unlock_counter(struct counter *counter)
+{
+	if (counter->is_shared) {
+		tp_unlock(counter->ctx, counter->value);
+	} else {
+		pthread_mutex_unlock(&private_lock);
+	}
 }
 
 static int64_t get(const struct counter *counter)
@@ -154,7 +89,7 @@ static int increment(struct tp_context *ctx, struct counter *counter, int64_t ti
 			return status;
 		}
 		put(counter, get(counter) + 1);
-		pthread_mutex_unlock(counter->lock);
+		unlock_counter(counter);
 	}
 	return 0;
 }
@@ -170,7 +105,7 @@ static int begin(struct counter *counter, bool reset, int64_t *ret_before)
 		put(counter, 0);
 	}
 	*ret_before = get(counter);
-	pthread_mutex_unlock(counter->lock);
+	unlock_counter(counter);
 	return 0;
 }
 

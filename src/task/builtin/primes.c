@@ -16,6 +16,7 @@
 #include "task/builtin/builtin.h"
 
 #define SEGMENT	 32768u /* places, one byte each: fits a first-level cache */
+#define REPORT	 16u	/* segments, about a millisecond of work, between two reports of progress */
 #define BASE_MAX 4700u	/* there are 4647 odd primes up to 44721, the root of the largest n */
 
 struct sieve {
@@ -78,15 +79,19 @@ static int64_t count_primes(struct tp_context *ctx, struct sieve *sieve, uint32_
 {
 	/* 1 is never crossed out though it is no prime; its place stands for 2, which has none. */
 	uint32_t left = n < 2 ? 0 : (n + 1) / 2;
+	bool reports = left > REPORT * SEGMENT;
 	int64_t count = 0;
 	find_base(sieve, square_root(n));
-	while (left > 0) {
+	for (uint32_t segment = 1; left > 0; segment++) {
 		if (tp_should_stop(ctx)) {
 			return -1;
 		}
 		uint32_t places = left < SEGMENT ? left : SEGMENT;
 		count += count_segment(sieve, places);
 		left -= places;
+		if (reports && (segment % REPORT == 0 || left == 0)) {
+			tp_progress(ctx, (int64_t)n - 2 * (int64_t)left, n, NULL);
+		}
 	}
 	return count;
 }

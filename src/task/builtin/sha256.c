@@ -22,6 +22,7 @@ static bool hash_pattern(struct tp_context *ctx, struct sha256_ctx *hash, int64_
 		for (int64_t b = 0; b < BUILTIN_MIB / BLOCK_BYTES; b++) {
 			sha256_update(hash, sizeof(block), block);
 		}
+		tp_progress(ctx, m + 1, mib, "MiB");
 	}
 	return true;
 }
