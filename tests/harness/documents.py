@@ -6,7 +6,7 @@ import uuid
 
 JOB_MEMBERS = {"id", "task", "pool", "state", "attempt", "result", "error", "timing", "memory",
                "switches", "worker", "stdout", "stderr", "labels", "priority", "max_attempts",
-               "queue_position", "scheduled_for", "timeout_ms", "limits", "previous_attempts",
+               "queue_position", "scheduled_for", "progress", "timeout_ms", "limits", "previous_attempts",
                "batch", "submitted_at", "started_at", "finished_at"}
 LIMITS_MEMBERS = {"queue_ttl_ms", "cpu_ms", "memory_bytes", "output_bytes", "on_output"}
 ATTEMPT_MEMBERS = {"attempt", "state", "error", "timing", "memory", "switches", "worker",

@@ -17,16 +17,18 @@ MAIN_INCLUDES = {"base/", "config/", "task/", "master/", "host/heap.h", "version
 # A pattern of system headers, and the only directories that may include them.
 SYSTEM_HEADERS = (
     (r"microhttpd\.h", ("src/http/",)),
-    (r"nettle/.*", ("src/task/builtin/",)),
+    (r"nettle/.*", ("src/task/builtin/", "src/task/command/")),
+    (r"Python\.h", ("src/task/python/",)),
     (r"jemalloc/.*", ("src/host/",)),
 )
 # A pattern of functions, and the only directories that may call them.
 CALLS = (
-    (r"v?fork|posix_spawnp?|clone3?", ("src/master/", "src/task/builtin/spawn.c")),
+    (r"v?fork|posix_spawnp?|clone3?", ("src/master/", "src/task/builtin/spawn.c", "src/task/command/spawn.c")),
     (r"\w*mallctl\w*|mallocx|dallocx", ("src/host/",)),
-    (r"pthread_create|thrd_create", ("src/host/", "tests/")),
+    (r"pthread_create|thrd_create", ("src/host/", "src/task/python/", "tests/")),
     (r"MHD_\w+", ("src/http/",)),
-    (r"nettle_\w+", ("src/task/builtin/",)),
+    (r"nettle_\w+", ("src/task/builtin/", "src/task/command/")),
+    (r"Py[A-Z]\w+", ("src/task/python/",)),
 )
 TESTS_MAY = ("tests/",)
 BANNED = r"strcpy|strcat|v?sprintf|strtok|atoi|atol|atof|gets|signal|system|popen|v?alloca"

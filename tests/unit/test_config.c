@@ -503,7 +503,36 @@ static void test_file_is_wrong(void **state)
 	refuses("{\"srever\":{}}", "srever",
 		"found the unknown property \"srever\"; expected one of $schema, server, log, "
 		"retention, "
-		"data_dir, default_pool, pools, tasks");
+		"data_dir, default_pool, pools, python, plugins, tasks");
+}
+
+static void test_plugins(void **state)
+{
+	struct config *config =
+		load_text("{\"plugins\":[{\"path\":\"/lib/a.so\"},{\"path\":\"sub/b.so\","
+			  "\"settings\":{\"b.task\":{\"x\":\"y\"}}}]}");
+
+	(void)state;
+	assert_int_equal(config->plugin_count, 2);
+	assert_string_equal(config->plugins[0].path, "/lib/a.so");
+	assert_string_equal(config->plugins[0].settings, "{}");
+	/* It starts at the file's directory. */
+	assert_int_equal(config->plugins[1].path[0], '/');
+	assert_non_null(strstr(config->plugins[1].path, "/sub/b.so"));
+	assert_string_equal(config->plugins[1].settings, "{\"b.task\":{\"x\":\"y\"}}");
+	config_free(config);
+	config = load_text("{}");
+	assert_int_equal(config->plugin_count, 0);
+	config_free(config);
+}
+
+static void test_plugins_are_wrong(void **state)
+{
+	(void)state;
+	refuses("{\"plugins\":[{}]}", "plugins[0].path",
+		"found no \"path\", which is required; expected a string of 1 to 4000 characters");
+	refuses("{\"plugins\":[{\"path\":\"a\",\"settings\":{\"t\":{\"x\":1}}}]}",
+		"plugins[0].settings.t.x", "found the integer 1; expected a string");
 }
 
 static void test_settings_are_wrong(void **state)
@@ -1149,6 +1178,8 @@ int main(void)
 		cmocka_unit_test(test_cores_and_most_hosts),
 		cmocka_unit_test(test_tasks),
 		cmocka_unit_test(test_file_is_wrong),
+		cmocka_unit_test(test_plugins),
+		cmocka_unit_test(test_plugins_are_wrong),
 		cmocka_unit_test(test_settings_are_wrong),
 		cmocka_unit_test(test_pools_are_wrong),
 		cmocka_unit_test(test_pools_break_their_own_limits),

@@ -1,7 +1,7 @@
 /*
  * The meter against what is known of a run beforehand: memory that it touches, CPU time that it
- * burns, sleep. Runs are on a process of their own, as in a host, where the kernel's high-water mark
- * is read.
+ * burns, sleep. Runs are on a process of their own, as in a host, where the kernel's high-water
+ * mark is read.
  */
 #include <errno.h>
 #include <fcntl.h>

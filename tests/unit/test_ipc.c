@@ -771,6 +771,37 @@ static void test_ready(void **state)
 	assert_false(message_read_ready(&ready, sizeof(ready), WORKERS - 1, &read));
 }
 
+static void test_log(void **state)
+{
+	struct message_log line = {
+		.kind = MESSAGE_LOG, .level = 3, .seq = 9, .cell = CELLS - 1, .length = 4};
+	struct message_log read;
+	char data[sizeof(line) + MESSAGE_ERROR_MAX + 1] = {0};
+	size_t whole = sizeof(line) + 4;
+	const char *text = NULL;
+
+	(void)state;
+	memcpy(data + sizeof(line), "text", 4);
+	memcpy(data, &line, sizeof(line));
+	assert_true(message_read_log(data, whole, CELLS, &read, &text));
+	assert_memory_equal(&read, &line, sizeof(line));
+	assert_ptr_equal(text, data + sizeof(line));
+	for (size_t length = 0; length <= whole + 1; length++)
+		assert_int_equal(message_read_log(data, length, CELLS, &read, &text),
+				 length == whole);
+	assert_false(message_read_log(data, whole, CELLS - 1, &read, &text));
+	line.cell = MESSAGE_LOG_NO_JOB;
+	memcpy(data, &line, sizeof(line));
+	assert_true(message_read_log(data, whole, CELLS, &read, &text));
+	line.level = 4;
+	memcpy(data, &line, sizeof(line));
+	assert_false(message_read_log(data, whole, CELLS, &read, &text));
+	line.level = 0;
+	line.length = MESSAGE_ERROR_MAX + 1;
+	memcpy(data, &line, sizeof(line));
+	assert_false(message_read_log(data, sizeof(data), CELLS, &read, &text));
+}
+
 static void test_output(void **state)
 {
 	static const char text[] = "some output\n";
@@ -804,6 +835,58 @@ static void test_output(void **state)
 			wrong.length = lengths[i - COUNT(streams)];
 		data = put(&wrong, sizeof(wrong), text, sizeof(text));
 		assert_false(message_read_output(data, whole, CELLS, &read, &bytes));
+		free(data);
+	}
+}
+
+static void test_progress(void **state)
+{
+	static const char text[] = "rows";
+	struct message_progress progress = {.kind = MESSAGE_PROGRESS,
+					    .cell = CELLS - 1,
+					    .seq = 9,
+					    .done = INT64_MAX,
+					    .total = 0,
+					    .length = sizeof(text)};
+	struct message_progress read;
+	char *data = put(&progress, sizeof(progress), text, sizeof(text));
+	size_t whole = sizeof(progress) + sizeof(text);
+	const char *bytes;
+
+	(void)state;
+	assert_true(message_read_progress(data, whole, CELLS, &read, &bytes));
+	assert_memory_equal(&read, &progress, sizeof(progress));
+	assert_ptr_equal(bytes, data + sizeof(progress));
+	for (size_t length = 0; length < whole; length++)
+		assert_false(message_read_progress(data, length, CELLS, &read, &bytes));
+	assert_false(message_read_progress(data, whole, CELLS - 1, &read, &bytes));
+	free(data);
+
+	struct message_progress wrong[] = {progress, progress, progress, progress, progress};
+	wrong[0].done = -1;
+	wrong[1].total = -1;
+	wrong[2].length = sizeof(text) - 1;
+	wrong[3].length = UINT64_MAX;
+	wrong[4].length = UINT64_MAX - sizeof(progress) + 1;
+	for (size_t i = 0; i < COUNT(wrong); i++) {
+		data = put(&wrong[i], sizeof(wrong[i]), text, sizeof(text));
+		assert_false(message_read_progress(data, whole, CELLS, &read, &bytes));
+		free(data);
+	}
+}
+
+static void test_progress_text_is_bounded(void **state)
+{
+	static const char text[MESSAGE_PROGRESS_MAX + 1] = "x";
+	struct message_progress progress = {.kind = MESSAGE_PROGRESS}, read;
+	const char *bytes;
+
+	(void)state;
+	for (progress.length = 0; progress.length <= sizeof(text); progress.length++) {
+		char *data = put(&progress, sizeof(progress), text, progress.length);
+		assert_int_equal(message_read_progress(data, sizeof(progress) + progress.length,
+						       CELLS, &read, &bytes),
+				 progress.length <= MESSAGE_PROGRESS_MAX);
 		free(data);
 	}
 }
@@ -878,8 +961,8 @@ static void test_done_out_of_range(void **state)
 	REFUSED(metering.cpu_user_ns, INT64_MAX);
 	REFUSED(metering.peak_bytes, (INT64_C(1) << 60) + 1);
 	REFUSED(metering.involuntary_switches, INT64_MIN);
-	REFUSED(metering.scope, 3);
-	REFUSED(metering.source, 3);
+	REFUSED(metering.scope, MEMORY_SCOPE_CHILDREN + 1);
+	REFUSED(metering.source, MEMORY_SOURCE_SAMPLED + 1);
 #undef REFUSED
 	done = good_done();
 	assert_false(read_done(&done, NULL, 0, 1)); /* a descriptor that nobody spoke of */
@@ -975,7 +1058,8 @@ static void check_accepted_done(const char *data, size_t length, size_t fd_count
 	assert_true(done->metering.started_ns > 0);
 	assert_true(done->metering.started_ns <= done->metering.ended_ns);
 	assert_true(done->metering.ended_ns <= clock_monotonic_ns());
-	assert_true(done->metering.scope <= 2 && done->metering.source <= 2);
+	assert_true(done->metering.scope <= MEMORY_SCOPE_CHILDREN);
+	assert_true(done->metering.source <= MEMORY_SOURCE_SAMPLED);
 	for (size_t i = 0; i < COUNT(numbers); i++)
 		assert_true(*numbers[i] >= -1);
 	assert_true(within(data, length, failure, done->failure_length));
@@ -1090,12 +1174,42 @@ static void test_other_mutations(void **state)
 	}
 }
 
+static void test_progress_mutations(void **state)
+{
+	static const char text[] = "rows of a table";
+	size_t accepted = 0;
+
+	(void)state;
+	for (int i = 0; i < 60000; i++) {
+		size_t tail_length = random_below(sizeof(text));
+		struct message_progress progress = {.kind = MESSAGE_PROGRESS,
+						    .cell = (uint32_t)random_below(CELLS + 1),
+						    .done = (int64_t)random_below(100),
+						    .total = (int64_t)random_below(100),
+						    .length = tail_length};
+		struct message_progress read;
+		const char *bytes;
+		char *data = put(&progress, sizeof(progress), text, tail_length);
+		size_t length = sizeof(progress) + tail_length;
+		scribble(data, length);
+		if (message_read_progress(data, length, CELLS, &read, &bytes)) {
+			assert_true(read.cell < CELLS && read.done >= 0 && read.total >= 0);
+			assert_true(within(data, length, bytes, read.length));
+			assert_ptr_equal(bytes + read.length, data + length);
+			accepted++;
+		}
+		free(data);
+	}
+	assert_true(accepted > 5000);
+}
+
 static void test_random_bytes(void **state)
 {
 	char bytes[600];
 	union {
 		struct message_done done;
 		struct message_output output;
+		struct message_progress progress;
 		struct message_ready ready;
 	} read;
 	const char *first, *second;
@@ -1112,6 +1226,8 @@ static void test_random_bytes(void **state)
 			assert_true(within(data, length, second, read.done.failure_length));
 		if (message_read_output(data, length, CELLS, &read.output, &first))
 			assert_true(within(data, length, first, read.output.length));
+		if (message_read_progress(data, length, CELLS, &read.progress, &first))
+			assert_true(within(data, length, first, read.progress.length));
 		(void)message_read_ready(data, length, WORKERS, &read.ready);
 		free(data);
 	}
@@ -1139,7 +1255,10 @@ int main(void)
 		cmocka_unit_test(test_kinds),
 		cmocka_unit_test(test_sizes),
 		cmocka_unit_test(test_ready),
+		cmocka_unit_test(test_log),
 		cmocka_unit_test(test_output),
+		cmocka_unit_test(test_progress),
+		cmocka_unit_test(test_progress_text_is_bounded),
 		cmocka_unit_test(test_done_round_trip),
 		cmocka_unit_test(test_done_out_of_range),
 		cmocka_unit_test(test_done_failure_is_bounded),
@@ -1147,6 +1266,7 @@ int main(void)
 		cmocka_unit_test(test_done_cut_short),
 		cmocka_unit_test(test_done_mutations),
 		cmocka_unit_test(test_other_mutations),
+		cmocka_unit_test(test_progress_mutations),
 		cmocka_unit_test(test_random_bytes),
 	};
 

@@ -261,7 +261,7 @@ static void assert_document(const struct job *job, int64_t now_ns, const char *e
 	"\"output_bytes\":64,\"on_output\":\"truncate\"},"
 #define TERMS                                                                                      \
 	"\"priority\":0,\"max_attempts\":1,\"queue_position\":null,\"scheduled_for\":null,"        \
-	"\"previous_attempts\":[]," LIMITS
+	"\"previous_attempts\":[],\"progress\":null," LIMITS
 
 static void test_document_queued(void **state)
 {
@@ -451,7 +451,8 @@ static void test_document_terms(void **state)
 	output_init(&job->stdout_output, 0);
 	output_init(&job->stderr_output, 0);
 #define ALL_TERMS                                                                                  \
-	"\"priority\":-7,\"max_attempts\":5,\"previous_attempts\":[],\"timeout_ms\":1000,"         \
+	"\"priority\":-7,\"max_attempts\":5,\"previous_attempts\":[],\"progress\":null,\"timeout_" \
+	"ms\":1000,"                                                                               \
 	"\"limits\":{\"queue_ttl_ms\":2000,\"cpu_ms\":3000,\"memory_bytes\":1099511627776,"        \
 	"\"output_bytes\":0,\"on_output\":\"stop\"},\"labels\":null,\"batch\":null,"               \
 	"\"memory\":null,\"switches\":null,\"worker\":null,\"attempt\":0,\"result\":null,"         \
@@ -896,10 +897,10 @@ static void test_metering_ranges(void **state)
 	metering = good_metering();
 	metering.ended_ns = metering.started_ns;
 	assert_true(metering_is_valid(&metering));
-	metering.scope = MEMORY_SCOPE_THREAD + 1;
+	metering.scope = MEMORY_SCOPE_CHILDREN + 1;
 	assert_false(metering_is_valid(&metering));
 	metering = good_metering();
-	metering.source = MEMORY_SOURCE_JEMALLOC_PEAK + 1;
+	metering.source = MEMORY_SOURCE_SAMPLED + 1;
 	assert_false(metering_is_valid(&metering));
 }
 

@@ -77,6 +77,35 @@ static void assert_as_model(const struct output *output, const struct model *mod
 	json_decref(document);
 }
 
+/* Reads all from offset on in pieces: what is kept is as it was written, and holes are where they
+ * must be. */
+static void assert_reads_as_model(const struct output *output, const struct model *model,
+				  size_t offset)
+{
+	size_t head = model->capacity - model->capacity / 2;
+	bool truncated = model->length > model->capacity;
+	size_t tail = truncated ? model->length - model->capacity / 2 : 0;
+	char bytes[64];
+
+	for (;;) {
+		size_t at = (size_t)output_kept_from(output, offset);
+		bool in_hole = truncated && offset >= head && offset < tail;
+		assert_int_equal(at, in_hole		      ? tail
+				     : offset > model->length ? model->length
+							      : offset);
+		if (at == model->length)
+			break;
+		size_t most = 1 + random_below(sizeof(bytes));
+		size_t length = output_copy(output, at, bytes, most);
+		size_t contiguous = truncated && at < head ? head - at : model->length - at;
+		if (truncated && tail == head)
+			contiguous = model->length - at;
+		assert_int_equal(length, contiguous < most ? contiguous : most);
+		assert_memory_equal(bytes, model->bytes + at, length);
+		offset = at + length;
+	}
+}
+
 /* Appends printable bytes, so that each stays one byte of the document. */
 static void append_random(struct output *output, struct model *model, size_t length)
 {
@@ -123,6 +152,8 @@ static void run_model(size_t capacity, size_t appends)
 			assert_as_model(&output, &model);
 	}
 	assert_as_model(&output, &model);
+	for (int i = 0; i < 4; i++)
+		assert_reads_as_model(&output, &model, i ? random_below(model.length + 3) : 0);
 	output_release(&output);
 	assert_int_equal(output.total_bytes, 0);
 	assert_int_equal(output_memory(&output), 0);

@@ -574,7 +574,8 @@ static void model_put(struct model *model)
 
 	if (entry->place != NOWHERE)
 		return;
-	/* Coarse times make many that are equal. Of equal ones that were parked, any may go first. */
+	/* Coarse times make many that are equal. Of equal ones that were parked, any may go first.
+	 * */
 	model->world.now_ns += (int64_t)random_below(3) * AGING_NS / 2 + (model->most_caps > 0);
 	struct job *job = make_job((uint32_t)random_below(POOLS), (int)random_below(21) - 10,
 				   model->world.now_ns);
@@ -827,7 +828,8 @@ static void assert_linear(size_t few, size_t many, const char *key)
 
 	print_message("%s: %.0f ns a job for %zu, %.0f ns for %zu\n", key ? key : "no cap",
 		      cost_few * 1e9, few, cost_many * 1e9, many);
-	/* Ten times as many do not fit a cache that ten times fewer did; the rest is the machine's. */
+	/* Ten times as many do not fit a cache that ten times fewer did; the rest is the machine's.
+	 * */
 	assert_true(cost_many < cost_few * 3 + 500e-9);
 }
 

@@ -40,7 +40,7 @@ static struct config config = {.tasks = settings, .task_count = 2};
 static struct registry registry;
 static char outer[64]; /* holds the root, and what must not be read */
 static char root[80];
-static void *shared;
+static struct shared *shared;
 static _Atomic uint32_t stop;
 
 /* What came of one run. */
@@ -604,6 +604,12 @@ static void test_counter_alone(void **state)
 	assert_false(accepted("counter", "{\"increments\": 1000000001}"));
 }
 
+static void renew_shared(void)
+{
+	shared_free(shared);
+	assert_int_equal(shared_create(&shared), 0);
+}
+
 static void test_counter_of_threads(void **state)
 {
 	(void)state;
@@ -611,12 +617,12 @@ static void test_counter_of_threads(void **state)
 	for (size_t i = 0; i < 2; i++) {
 		char args[128];
 		/* All threads at once find the shared lock not yet made. */
-		memset(shared, 0, TP_SHARED_BYTES);
+		renew_shared();
 		snprintf(args, sizeof(args),
 			 "{\"memory\": \"%s\", \"reset\": true, \"increments\": 0}", memories[i]);
 		assert_int_equal(run_for("counter", args, "value"), 0);
 		if (i == 1) {
-			memset(shared, 0, TP_SHARED_BYTES);
+			renew_shared();
 		}
 		snprintf(args, sizeof(args), "{\"memory\": \"%s\", \"increments\": 50000}",
 			 memories[i]);
@@ -642,7 +648,7 @@ static void test_counter_of_processes(void **state)
 	static char in_shared[] = "{\"memory\": \"shared\", \"increments\": 50000}";
 	static char in_private[] = "{\"increments\": 50000}";
 	pid_t pids[2 * THREADS];
-	memset(shared, 0, TP_SHARED_BYTES);
+	renew_shared();
 	int64_t before = run_for("counter", "{\"increments\": 0}", "value");
 	for (size_t i = 0; i < 2 * THREADS; i++) {
 		pids[i] = spawn(count_in_process, i % 2 == 0 ? in_shared : in_private);
@@ -659,7 +665,7 @@ static void test_counter_of_processes(void **state)
  * number of the thread that has them. */
 static bool shared_has(uint32_t mask, uint32_t value)
 {
-	for (size_t i = 0; i < TP_SHARED_BYTES / sizeof(uint32_t); i++) {
+	for (size_t i = 0; i < shared_size() / sizeof(uint32_t); i++) {
 		uint32_t word = __atomic_load_n((uint32_t *)shared + i, __ATOMIC_RELAXED);
 		if ((word & mask) == value) {
 			return true;
@@ -693,7 +699,7 @@ static void test_counter_outlives_the_holder_of_its_lock(void **state)
 	static char for_ever[] = "{\"memory\": \"shared\", \"increments\": 1000000000}";
 	static char some[] = "{\"memory\": \"shared\", \"increments\": 20000}";
 	pid_t pids[3];
-	memset(shared, 0, TP_SHARED_BYTES);
+	renew_shared();
 	/* Alone: then it is certain that nobody has taken the lock over before we look. */
 	pid_t victim = spawn(count_in_process, for_ever);
 	kill_while_it_has_the_lock(victim);
@@ -879,10 +885,8 @@ static int set_up(void **state)
 	}
 	settings[0] = (struct config_task){.name = read_name, .enabled = -1, .root = root};
 	settings[1] = (struct config_task){.name = crash_name, .enabled = 1};
-	shared = mmap(NULL, TP_SHARED_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-		      0);
 	struct error error;
-	if (shared == MAP_FAILED || registry_build(&config, &registry, &error) != 0) {
+	if (shared_create(&shared) != 0 || registry_build(&config, &registry, &error) != 0) {
 		return -1;
 	}
 	return 0;
@@ -892,7 +896,7 @@ static int tear_down(void **state)
 {
 	(void)state;
 	registry_release(&registry);
-	munmap(shared, TP_SHARED_BYTES);
+	shared_free(shared);
 	remove_files();
 	return 0;
 }

@@ -144,10 +144,128 @@ static void test_printf_of_any_length(void **state)
 	}
 }
 
+/* --- progress -------------------------------------------------------------------------------- */
+
+struct progress {
+	unsigned int messages;
+	int64_t done;
+	int64_t total;
+	char text[TP_PROGRESS_MESSAGE_MAX];
+	size_t length;
+	int answer;
+};
+
+static int keep_progress(struct tp_context *ctx, int64_t done, int64_t total, const char *message,
+			 size_t length)
+{
+	struct progress *progress = ctx->host_data;
+	assert_true(length <= sizeof(progress->text));
+	progress->messages++;
+	progress->done = done;
+	progress->total = total;
+	progress->length = length;
+	memcpy(progress->text, message, length);
+	return progress->answer;
+}
+
+static void assert_progress(const struct progress *progress, int64_t done, const char *text)
+{
+	assert_int_equal(progress->done, done);
+	assert_int_equal(progress->length, strlen(text));
+	assert_memory_equal(progress->text, text, progress->length);
+}
+
+static void test_first_progress_leaves_at_once(void **state)
+{
+	(void)state;
+	struct progress progress = {0};
+	struct tp_context ctx = {.send_progress = keep_progress, .host_data = &progress};
+	assert_int_equal(tp_progress(&ctx, 1, 10, "first"), 0);
+	assert_int_equal(progress.messages, 1);
+	assert_int_equal(progress.total, 10);
+	assert_progress(&progress, 1, "first");
+	assert_int_equal(tp_progress(&ctx, 2, 0, NULL), 0);
+	assert_int_equal(progress.messages, 2);
+	assert_int_equal(progress.total, 0);
+	assert_progress(&progress, 2, "");
+	assert_int_equal(context_flush_progress(&ctx), 0);
+	assert_int_equal(progress.messages, 2);
+}
+
+static void test_progress_is_held_back_and_the_last_is_kept(void **state)
+{
+	(void)state;
+	const int64_t calls = 1000000;
+	struct progress progress = {0};
+	struct tp_context ctx = {.send_progress = keep_progress, .host_data = &progress};
+	int64_t begin_ns = clock_monotonic_ns();
+	for (int64_t i = 1; i <= calls; i++) {
+		assert_int_equal(tp_progress(&ctx, i, calls, i == calls ? "last" : "more"), 0);
+	}
+	int64_t took_ns = clock_monotonic_ns() - begin_ns;
+	assert_true(progress.messages >= CONTEXT_PROGRESS_BURST);
+	assert_true(progress.messages <=
+		    CONTEXT_PROGRESS_BURST + 1 + took_ns / CONTEXT_PROGRESS_NS);
+	assert_int_equal(context_flush_progress(&ctx), 0);
+	assert_progress(&progress, calls, "last");
+}
+
+static void test_progress_goes_on_after_a_pause(void **state)
+{
+	(void)state;
+	struct progress progress = {0};
+	struct tp_context ctx = {.send_progress = keep_progress, .host_data = &progress};
+	while (!ctx.progress.pending) {
+		tp_progress(&ctx, 1, 2, NULL);
+	}
+	unsigned int before = progress.messages;
+	struct timespec pause = {.tv_nsec = CONTEXT_PROGRESS_NS + SOON_NS};
+	nanosleep(&pause, NULL);
+	tp_progress(&ctx, 2, 2, NULL);
+	assert_int_equal(progress.messages, before + 1);
+	assert_progress(&progress, 2, "");
+}
+
+static void test_progress_is_cut_at_a_character(void **state)
+{
+	(void)state;
+	char text[TP_PROGRESS_MESSAGE_MAX + 20];
+	for (size_t shift = 0; shift < 3; shift++) {
+		struct progress progress = {0};
+		struct tp_context ctx = {.send_progress = keep_progress, .host_data = &progress};
+		memset(text, 'x', shift);
+		for (size_t i = shift; i + 3 < sizeof(text); i += 3) {
+			memcpy(text + i, "€", 4);
+		}
+		assert_int_equal(tp_progress(&ctx, 0, 0, text), 0);
+		assert_true(progress.length > TP_PROGRESS_MESSAGE_MAX - 3);
+		assert_int_equal((progress.length - shift) % 3, 0);
+	}
+	struct progress progress = {0};
+	struct tp_context ctx = {.send_progress = keep_progress, .host_data = &progress};
+	memset(text, 'y', TP_PROGRESS_MESSAGE_MAX);
+	text[TP_PROGRESS_MESSAGE_MAX] = '\0';
+	tp_progress(&ctx, 0, 0, text);
+	assert_int_equal(progress.length, TP_PROGRESS_MESSAGE_MAX);
+}
+
+static void test_progress_that_cannot_be(void **state)
+{
+	(void)state;
+	struct progress progress = {.answer = -EPIPE};
+	struct tp_context ctx = {.send_progress = keep_progress, .host_data = &progress};
+	assert_int_equal(tp_progress(&ctx, -1, 0, NULL), -EINVAL);
+	assert_int_equal(tp_progress(&ctx, 0, -1, NULL), -EINVAL);
+	assert_int_equal(progress.messages, 0);
+	assert_int_equal(tp_progress(&ctx, 0, 0, NULL), -EPIPE);
+	ctx.send_progress = NULL;
+	assert_int_equal(tp_progress(&ctx, 0, 0, NULL), 0);
+	assert_int_equal(context_flush_progress(&ctx), 0);
+}
+
 static void test_plain_facts(void **state)
 {
 	(void)state;
-	char shared[TP_SHARED_BYTES];
 	char name[] = "read";
 	char root[] = "/srv";
 	struct config_task settings = {.name = name, .enabled = -1, .root = root};
@@ -156,13 +274,11 @@ static void test_plain_facts(void **state)
 				 .pool = "thread",
 				 .attempt = 3,
 				 .deadline_ns = 77,
-				 .is_process = true,
-				 .shared = shared};
+				 .is_process = true};
 	assert_int_equal(tp_attempt(&ctx), 3);
 	assert_int_equal(tp_deadline_ns(&ctx), 77);
 	assert_true(tp_is_process(&ctx));
 	assert_string_equal(tp_pool_name(&ctx), "thread");
-	assert_ptr_equal(tp_shared(&ctx), shared);
 	assert_string_equal(tp_setting(&ctx, "root"), "/srv");
 	assert_null(tp_setting(&ctx, "other"));
 	settings.root = NULL;
@@ -262,6 +378,11 @@ int main(void)
 		cmocka_unit_test(test_fail_cuts_at_a_character),
 		cmocka_unit_test(test_write_and_printf),
 		cmocka_unit_test(test_printf_of_any_length),
+		cmocka_unit_test(test_first_progress_leaves_at_once),
+		cmocka_unit_test(test_progress_is_held_back_and_the_last_is_kept),
+		cmocka_unit_test(test_progress_goes_on_after_a_pause),
+		cmocka_unit_test(test_progress_is_cut_at_a_character),
+		cmocka_unit_test(test_progress_that_cannot_be),
 		cmocka_unit_test(test_plain_facts),
 		cmocka_unit_test(test_sleep_takes_its_time),
 		cmocka_unit_test(test_sleep_does_not_begin_when_stopped),
