@@ -20,9 +20,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/beneath.h"
 #include "base/json.h"
 #include "job/metering.h"
-#include "task/command/beneath.h"
 #include "task/command/command.h"
 #include "task/command/files.h"
 #include "task/command/sandbox.h"

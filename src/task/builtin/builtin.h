@@ -1,6 +1,7 @@
 /*
  * The built-in tasks, one file each. They use nothing of the service but twinpool/task.h, exactly
- * as a task that somebody else writes; what they share among themselves is here.
+ * as a task that somebody else writes; what they share among themselves is here. One exception: read
+ * opens paths by base/beneath.h, as commands do, since one such check is to be right, not two.
  */
 #ifndef TASK_BUILTIN_H
 #define TASK_BUILTIN_H

@@ -2,96 +2,20 @@
  * read: reads a file below the directory that the operator configured as the task's root, and
  * answers with the digest of what it read.
  *
- * Nothing outside of the root can be opened, whatever the path says: the kernel resolves it beneath
- * the root (openat2). Where a sandbox refuses that call, the path is walked one name at a time
- * without following any symbolic link, so there links that stay below the root are refused too.
+ * Nothing outside of the root can be opened, whatever the path says: see base/beneath.h.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <linux/openat2.h>
 #include <nettle/sha2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/beneath.h"
 #include "task/builtin/builtin.h"
 
-#define CHUNK_BYTES   (INT64_C(256) * 1024)
-#define RESOLVE_TRIES 16
-
-/* O_NONBLOCK: the opening of a pipe must not wait for a writer before it is seen to be no regular
- * file. */
-#define OPEN_FLAGS (O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK)
-
-/* Opens the last name, or walks down one directory: both relative to directory. A descriptor, or
- * -errno. */
-static int open_step(int directory, const char *name, size_t length, bool is_last)
-{
-	char step[NAME_MAX + 1];
-	if (length >= sizeof(step)) {
-		return -ENAMETOOLONG;
-	}
-	memcpy(step, name, length);
-	step[length] = '\0';
-	if (strcmp(step, "..") == 0) {
-		return -EXDEV;
-	}
-	int flags = is_last ? OPEN_FLAGS : O_PATH | O_DIRECTORY | O_CLOEXEC;
-	int fd = openat(directory, step, flags | O_NOFOLLOW);
-	// cppcheck-suppress resourceLeak ; the descriptor is what is answered
-	return fd < 0 ? -errno : fd;
-}
-
-/* A descriptor, or -errno; -EXDEV if the path leads out of the root. */
-static int open_by_walking(int root, const char *path)
-{
-	if (path[0] == '/') {
-		return -EXDEV;
-	}
-	int directory = root;
-	for (;;) {
-		size_t length = strcspn(path, "/");
-		const char *rest = path + length;
-		bool is_last = *rest == '\0';
-		int fd = directory;
-		if (length > 0 || is_last) {
-			fd = open_step(directory, length > 0 ? path : ".", length > 0 ? length : 1,
-				       is_last);
-		}
-		if (fd != directory && directory != root) {
-			close(directory);
-		}
-		if (fd < 0 || is_last) {
-			return fd;
-		}
-		directory = fd;
-		path = rest + 1;
-	}
-}
-
-/* A descriptor, or -errno; -EXDEV if the path leads out of the root. */
-static int open_beneath(int root, const char *path)
-{
-	struct open_how how = {
-		.flags = OPEN_FLAGS,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS,
-	};
-	long fd = -1;
-	/* EAGAIN: something was renamed meanwhile and the kernel could not be sure of a "..". */
-	for (int i = 0; i < RESOLVE_TRIES; i++) {
-		fd = syscall(SYS_openat2, root, path, &how, sizeof(how));
-		if (fd >= 0 || (errno != EAGAIN && errno != EINTR)) {
-			break;
-		}
-	}
-	if (fd < 0 && (errno == ENOSYS || errno == EPERM)) {
-		return open_by_walking(root, path);
-	}
-	return fd < 0 ? -errno : (int)fd;
-}
+#define CHUNK_BYTES (INT64_C(256) * 1024)
 
 static int fail_open(struct tp_context *ctx, const char *path, int error)
 {
@@ -114,7 +38,7 @@ static int open_file(struct tp_context *ctx, const char *path, int *ret_fd)
 		return tp_fail(ctx, "the directory of tasks.read.root cannot be opened: %s",
 			       strerror(errno));
 	}
-	int fd = open_beneath(root, path);
+	int fd = beneath_open(root, path, O_RDONLY, 0);
 	close(root);
 	if (fd < 0) {
 		return fail_open(ctx, path, -fd);

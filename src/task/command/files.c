@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/beneath.h"
 #include "base/fd.h"
-#include "task/command/beneath.h"
 
 #define CHUNK_BYTES 65536
 #define FIELD_BYTES 160

@@ -4,8 +4,8 @@
  * call, the path is walked one name at a time without following any symbolic link, so there links
  * that stay beneath are refused too. Thread: any.
  */
-#ifndef TASK_COMMAND_BENEATH_H
-#define TASK_COMMAND_BENEATH_H
+#ifndef BASE_BENEATH_H
+#define BASE_BENEATH_H
 
 #include <sys/types.h>
 
