@@ -24,6 +24,8 @@
 #define ORPHANS_MAX   1024  /* dealt with in one pass */
 #define CHILDREN_TEXT 16384 /* of a list of pids */
 #define ENVIRON_BYTES 65536 /* looked at; the mark is put first */
+#define CLEAN_PASSES  3
+#define DOUBTS_MAX    5
 #define PAUSE_NS      (200 * NS_PER_US)
 
 void tree_mark(char ret_mark[static TREE_MARK_SIZE])
@@ -125,7 +127,8 @@ static bool read_process(pid_t pid, struct process *ret_process)
 				    &ret_process->group, &ret_process->session) == 3;
 }
 
-static bool is_marked(const struct tree *tree, pid_t pid)
+/* *ret_unsure: it has no environment at all, as for a moment in execve(2). */
+static bool is_marked(const struct tree *tree, pid_t pid, bool *ret_unsure)
 {
 	char *text = malloc(ENVIRON_BYTES);
 
@@ -135,12 +138,15 @@ static bool is_marked(const struct tree *tree, pid_t pid)
 	size_t length = read_proc(pid, "environ", text, ENVIRON_BYTES);
 	bool found = memmem(text, length, tree->mark, strlen(tree->mark)) != NULL;
 	free(text);
+	*ret_unsure = length == 0;
 	return found;
 }
 
-static bool belongs(const struct tree *tree, pid_t pid, const struct process *process)
+static bool belongs(const struct tree *tree, pid_t pid, const struct process *process,
+		    bool *ret_unsure)
 {
-	return process->group == tree->pid || process->session == tree->pid || is_marked(tree, pid);
+	return process->group == tree->pid || process->session == tree->pid ||
+	       is_marked(tree, pid, ret_unsure);
 }
 
 /* Whether it is a dead daemon, of whose run nothing is left to reap it: it is in no session of
@@ -186,8 +192,8 @@ static bool reap(pid_t pid, struct tree_usage *usage)
 }
 
 /* Kills those of the orphans that are the run's, and reaps who is dead: how many of the run were
- * found. */
-static int end_pass(const struct tree *tree, struct tree_usage *usage)
+ * found. *ret_unsure: of some that live it could not be told. */
+static int end_pass(const struct tree *tree, struct tree_usage *usage, bool *ret_unsure)
 {
 	pid_t pids[ORPHANS_MAX];
 	int count = list_orphans(pids, ORPHANS_MAX);
@@ -195,32 +201,52 @@ static int end_pass(const struct tree *tree, struct tree_usage *usage)
 
 	for (int i = 0; i < count; i++) {
 		struct process process;
+		bool unsure = false;
 		if (pids[i] == tree->pid || !read_process(pids[i], &process)) {
 			continue;
 		}
-		if (belongs(tree, pids[i], &process)) {
+		if (belongs(tree, pids[i], &process, &unsure)) {
 			kill(pids[i], SIGKILL);
 			found++;
 			reap(pids[i], usage);
 		} else if (is_forgotten(&process)) {
 			waitpid(pids[i], NULL, WNOHANG | __WALL);
+		} else if (unsure && process.state != 'Z') {
+			*ret_unsure = true;
 		}
 	}
 	return found;
 }
 
-static bool end_beside_others(const struct tree *tree, struct tree_usage *usage)
+/*
+ * One pass that finds nobody is enough for a run that left nobody. Where somebody was killed, it
+ * takes a moment until he has died and his children have come to us, so nobody must be found
+ * several times in a row. Doubt is given a few passes: an execve(2) is over by then, and who has
+ * cleared his environment is not to hold up everybody.
+ */
+static bool end_beside_others(const struct tree *tree, bool was_dead, struct tree_usage *usage)
 {
 	const struct timespec pause = {.tv_nsec = PAUSE_NS};
 	int64_t deadline_ns = clock_monotonic_ns() + END_NS;
+	int wanted = was_dead ? 1 : CLEAN_PASSES;
+	int doubts = 0;
 
-	while (end_pass(tree, usage) > 0) {
+	for (int clean = 0;;) {
+		bool unsure = false;
+		if (end_pass(tree, usage, &unsure) > 0) {
+			clean = 0;
+			wanted = CLEAN_PASSES;
+		} else if (!unsure || ++doubts > DOUBTS_MAX) {
+			clean++;
+		}
+		if (clean >= wanted) {
+			return true;
+		}
 		if (clock_monotonic_ns() > deadline_ns) {
 			return false;
 		}
 		nanosleep(&pause, NULL);
 	}
-	return true;
 }
 
 static bool is_program(pid_t pid, void *tree)
@@ -268,11 +294,13 @@ int tree_end(const struct tree *tree, struct tree_usage *ret_usage, bool *ret_al
 	struct tree_usage usage = {0};
 	struct rusage before;
 	struct rusage used = {0};
+	struct process program;
 	int status = 0;
+	bool was_dead = read_process(tree->pid, &program) && program.state == 'Z';
 
 	tree_signal(tree, SIGKILL);
 	getrusage(RUSAGE_CHILDREN, &before);
-	*ret_all = tree->alone ? end_alone(tree) : end_beside_others(tree, &usage);
+	*ret_all = tree->alone ? end_alone(tree) : end_beside_others(tree, was_dead, &usage);
 	while (wait4(tree->pid, &status, 0, &used) < 0 && errno == EINTR) {
 	}
 	add_usage(&usage, &used);
