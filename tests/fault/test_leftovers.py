@@ -142,11 +142,16 @@ class LateTest(LeftoversCase):
               "tasks": {"spawn": {"enabled": True}}}
 
     def race(self, pool, task, args, rounds):
-        """Cancels jobs about when they end, with another behind each; answers how they ended."""
+        """Cancels jobs about when they end, with another behind each; answers how they ended.
+
+        A job that was cancelled makes the next one shorter, one that succeeded longer: so both
+        come to meet, whatever the speed of the machine.
+        """
         choose = random.Random(3)
         states = {}
+        run_ms = args.pop("ms")
         for _ in range(rounds):
-            first = self.http.start(task, args, pool)["id"]
+            first = self.http.start(task, {**args, "ms": max(1, round(run_ms))}, pool)["id"]
             # In the same process, with children of its own that a stray SIGTERM would end.
             second = self.http.start("spawn", {"children": 1, "run_ms": 30, "wait": True}, pool)["id"]
             self.wait_for_state(first, "running", "succeeded")
@@ -155,6 +160,7 @@ class LateTest(LeftoversCase):
             self.http.delete(f"/jobs/{first}")
             state = self.wait_ended(first)["state"]
             states[state] = states.get(state, 0) + 1
+            run_ms = min(2000, run_ms * 1.3) if state == "succeeded" else max(1, run_ms / 1.3)
             job = self.wait_ended(second)
             self.assert_succeeded(job)
             self.assertEqual((job["attempt"], job["previous_attempts"]), (1, []))
