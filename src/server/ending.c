@@ -210,7 +210,7 @@ void job_end(struct server *server, struct job *job, enum job_event event)
 	count_end(pool, job);
 	say_ended(job);
 	bool last = job->batch && batch_job_ended(job->batch, job);
-	store_job_ended(&server->store, job, last);
+	job_table_job_ended(&server->table, job, last);
 	server->sweep_due = true;
 	waiters_wake(&job->waiters);
 	if (last)

@@ -61,9 +61,9 @@ static void cancel_waiting(struct server *server, struct job *job, enum stop_rea
 
 static void cancel_queued(struct server *server)
 {
-	struct list *node = server->store.in_order.next;
+	struct list *node = server->table.in_order.next;
 
-	while (node != &server->store.in_order) {
+	while (node != &server->table.in_order) {
 		struct job *job = container_of(node, struct job, in_order);
 		node = node->next;
 		if (job->state == JOB_QUEUED || job->state == JOB_SCHEDULED)
@@ -74,9 +74,9 @@ static void cancel_queued(struct server *server)
 static void visit_running(struct server *server,
 			  void (*visit)(struct server *server, struct job *job))
 {
-	struct list *node = server->store.in_order.next;
+	struct list *node = server->table.in_order.next;
 
-	while (node != &server->store.in_order) {
+	while (node != &server->table.in_order) {
 		struct job *job = container_of(node, struct job, in_order);
 		node = node->next; /* visiting may end the job, which stays in the store until the
 				      next sweep */
@@ -211,7 +211,7 @@ static int64_t before_sleep(struct loop_hook *hook)
 	server_tell_watchers(server);
 	if (server->sweep_due) {
 		server->sweep_due = false;
-		store_sweep(&server->store, clock_monotonic_ns());
+		job_table_sweep(&server->table, clock_monotonic_ns());
 	}
 	return again ? 0 : -1;
 }
@@ -280,8 +280,8 @@ int server_new(struct loop *loop, const struct config *config, const struct regi
 	server->started_real_ns = clock_realtime_ns();
 	server->master.fd = -1;
 	list_init(&server->watchers_due);
-	store_init(&server->store, config);
-	server->store.forgetting = watch_forgotten;
+	job_table_init(&server->table, config);
+	server->table.forgetting = watch_forgotten;
 	deadlines_init(server);
 	dispatch_init(server);
 	loop_timer_init(&server->shutdown_timer, shutdown_timer_expired);
@@ -326,9 +326,9 @@ void server_free(struct server *server)
 	heap_release(&server->deadlines); /* first: its nodes lie in the jobs */
 	for (uint32_t i = 0; i < server->pool_count; i++)
 		free_pool(&server->pools[i]);
-	list_for_each (node, &server->store.in_order)
+	list_for_each (node, &server->table.in_order)
 		caps_release(&server->caps, container_of(node, struct job, in_order));
-	store_release(&server->store);
+	job_table_release(&server->table);
 	loop_timer_cancel(server->loop, &server->deadline_timer);
 	loop_timer_cancel(server->loop, &server->tick_timer);
 	loop_timer_cancel(server->loop, &server->shutdown_timer);
@@ -412,7 +412,7 @@ bool server_lost_master(const struct server *server)
 
 struct job *server_find_job(struct server *server, const struct id *id)
 {
-	struct job *job = store_find_job(&server->store, id);
+	struct job *job = job_table_find_job(&server->table, id);
 
 	if (job)
 		job_refresh(server, job);
@@ -421,7 +421,7 @@ struct job *server_find_job(struct server *server, const struct id *id)
 
 struct batch *server_find_batch(struct server *server, const struct id *id)
 {
-	return store_find_batch(&server->store, id);
+	return job_table_find_batch(&server->table, id);
 }
 
 enum cancel_answer server_cancel(struct server *server, struct job *job)
@@ -449,7 +449,8 @@ bool server_list_jobs(struct server *server, const struct job_filter *filter,
 		      void (*visit)(const struct job *job, void *data), void *data,
 		      struct id *ret_next)
 {
-	struct job *job = store_older(&server->store, filter->has_cursor ? &filter->cursor : NULL);
+	struct job *job =
+		job_table_older(&server->table, filter->has_cursor ? &filter->cursor : NULL);
 	size_t found = 0;
 
 	for (size_t scanned = 0; job; scanned++) {
@@ -461,7 +462,7 @@ bool server_list_jobs(struct server *server, const struct job_filter *filter,
 			visit(job, data);
 			found++;
 		}
-		struct job *older = store_next_older(&server->store, job);
+		struct job *older = job_table_next_older(&server->table, job);
 		if (older && (found == filter->limit || scanned + 1 == SERVER_LIST_SCAN_MAX)) {
 			*ret_next = job->by_id.id;
 			return true;
@@ -552,7 +553,7 @@ void server_reload(struct server *server, const struct config *config,
 	server->config = config;
 	server->registry = registry;
 	server->epoch++;
-	store_configure(&server->store, config);
+	job_table_configure(&server->table, config);
 	for (size_t i = 0; i < config->pool_count; i++) {
 		int index = server_find_pool(server, config->pools[i].name);
 		if (index >= 0)

@@ -179,10 +179,10 @@ static void take_process(const struct server *server, struct server_snapshot *sn
 		usage.ru_utime.tv_sec * NS_PER_S + usage.ru_utime.tv_usec * NS_PER_US;
 	snapshot->cpu_system_ns =
 		usage.ru_stime.tv_sec * NS_PER_S + usage.ru_stime.tv_usec * NS_PER_US;
-	snapshot->jobs_kept = server->store.kept_jobs;
-	snapshot->jobs_kept_bytes = server->store.kept_bytes;
+	snapshot->jobs_kept = server->table.kept_jobs;
+	snapshot->jobs_kept_bytes = server->table.kept_bytes;
 	snapshot->jobs_live = server->live;
-	snapshot->jobs_forgotten = server->store.forgotten;
+	snapshot->jobs_forgotten = server->table.forgotten;
 	snapshot->waiters = server->waiters;
 }
 

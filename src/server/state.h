@@ -23,7 +23,7 @@
 #include "server/queue.h"
 #include "server/server.h"
 #include "server/watch.h"
-#include "store/store.h"
+#include "store/job_table.h"
 
 struct slot;
 struct pool;
@@ -113,7 +113,7 @@ struct server {
 	struct loop *loop;
 	const struct config *config;
 	const struct registry *registry;
-	struct store store;
+	struct job_table table;
 	struct pool *pools; /* CONFIG_POOLS_MAX places, so that none ever moves */
 	uint32_t pool_count;
 	struct caps caps;

@@ -317,7 +317,7 @@ static void set_terms(const struct order *order, struct job *job)
 	output_init(&job->stderr_output, order->output_bytes);
 }
 
-/* Frees a job that never got into the store. */
+/* Frees a job that never got into the table. */
 static void unmake_job(struct server *server, struct job *job)
 {
 	if (!job)
@@ -425,7 +425,7 @@ int server_submit(struct server *server, struct submission *submission, struct j
 		goto fail;
 	}
 	job = make_job(server, &order, args, length, clock_monotonic_ns(), clock_realtime_ns());
-	if (!job || store_add_job(&server->store, job) < 0) {
+	if (!job || job_table_add_job(&server->table, job) < 0) {
 		status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
 		goto fail;
 	}
@@ -510,7 +510,7 @@ int server_submit_batch(struct server *server, struct submission *submission,
 	status = fill_batch(server, &order, submission->args, batch, &bytes, error);
 	if (status == 0 && !dispatch_has_room(order.pool, batch->count, bytes))
 		status = refuse_full(order.pool, ret_retry_after, error);
-	if (status == 0 && store_add_batch(&server->store, batch) < 0)
+	if (status == 0 && job_table_add_batch(&server->table, batch) < 0)
 		status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
 	if (status < 0)
 		goto fail;

@@ -56,7 +56,7 @@ void watch_attempt_ends(const struct job *job);
 /* output_append() to one of the job's outputs, so that each watcher can have all of it. */
 void watch_output(struct server *server, const struct job *job, struct output *output,
 		  const char *bytes, size_t length);
-/* For store.forgetting. */
+/* For job_table.forgetting. */
 void watch_forgotten(struct job *job);
 
 #endif

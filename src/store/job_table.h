@@ -1,14 +1,14 @@
 /*
- * Where jobs and batches are kept: in memory, for as long as this server lives, and no longer than
- * the retention says.
+ * The jobs and batches that this server has at hand: all live ones, and those that ended of late,
+ * no longer than the retention says. What outlives the server is in the store (store/store.h).
  *
- * The store owns every job and batch from store_add_*() on. Live ones stay; ended ones are
+ * It owns every job and batch from job_table_add_*() on. Live ones stay; ended ones are
  * forgotten, oldest first, when there are more than keep_jobs of them, when they hold more than
  * keep_bytes, or keep_ms after their end. The jobs of a batch are forgotten with it; the newest
  * batch stays, whatever it holds, until it is too old. Event loop only.
  */
-#ifndef STORE_STORE_H
-#define STORE_STORE_H
+#ifndef STORE_JOB_TABLE_H
+#define STORE_JOB_TABLE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,7 +20,7 @@
 #include "job/batch.h"
 #include "job/job.h"
 
-struct store {
+struct job_table {
 	struct table jobs;
 	struct table batches;
 	struct list in_order;	   /* all jobs, oldest submission first */
@@ -36,33 +36,33 @@ struct store {
 	void (*forgetting)(struct job *job);
 };
 
-void store_init(struct store *store, const struct config *config);
+void job_table_init(struct job_table *table, const struct config *config);
 
 /* Takes over the retention of another configuration. */
-void store_configure(struct store *store, const struct config *config);
+void job_table_configure(struct job_table *table, const struct config *config);
 
 /* Frees all. */
-void store_release(struct store *store);
+void job_table_release(struct job_table *table);
 
 /* Takes the job: 0, or -errno and it stays the caller's. */
-int store_add_job(struct store *store, struct job *job);
-/* Takes the batch, and its jobs, which are then in the store as well. */
-int store_add_batch(struct store *store, struct batch *batch);
+int job_table_add_job(struct job_table *table, struct job *job);
+/* Takes the batch, and its jobs, which are then in it as well. */
+int job_table_add_batch(struct job_table *table, struct batch *batch);
 
-struct job *store_find_job(const struct store *store, const struct id *id);
-struct batch *store_find_batch(const struct store *store, const struct id *id);
+struct job *job_table_find_job(const struct job_table *table, const struct id *id);
+struct batch *job_table_find_batch(const struct job_table *table, const struct id *id);
 
 /* To be called once for a job that has ended. last_of_batch: it was the last of its batch. */
-void store_job_ended(struct store *store, struct job *job, bool last_of_batch);
+void job_table_job_ended(struct job_table *table, struct job *job, bool last_of_batch);
 
 /* Forgets what the retention no longer covers, but nothing that somebody waits for. */
-void store_sweep(struct store *store, int64_t now_ns);
+void job_table_sweep(struct job_table *table, int64_t now_ns);
 
 /* Walking by age, newest first: the job just older than `id` (the newest if id is NULL); NULL at
  * the end. If no job has that id any more, its place is looked for from the oldest end, where those
  * that were forgotten had been. */
-struct job *store_older(const struct store *store, const struct id *id);
-/* The next older one of a job that is in the store. */
-struct job *store_next_older(const struct store *store, const struct job *job);
+struct job *job_table_older(const struct job_table *table, const struct id *id);
+/* The next older one of a job that is in it. */
+struct job *job_table_next_older(const struct job_table *table, const struct job *job);
 
 #endif

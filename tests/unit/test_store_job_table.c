@@ -15,14 +15,14 @@
 
 #include "base/clock.h"
 #include "random.h"
-#include "store/store.h"
+#include "store/job_table.h"
 
-static void init(struct store *store, uint64_t keep_jobs, uint64_t keep_bytes, int64_t keep_ms)
+static void init(struct job_table *store, uint64_t keep_jobs, uint64_t keep_bytes, int64_t keep_ms)
 {
 	const struct config config = {
 		.keep_jobs = keep_jobs, .keep_bytes = keep_bytes, .keep_ms = keep_ms};
 
-	store_init(store, &config);
+	job_table_init(store, &config);
 }
 
 static struct job *new_job(void)
@@ -37,11 +37,11 @@ static struct job *new_job(void)
 	return job;
 }
 
-static struct job *add_job(struct store *store)
+static struct job *add_job(struct job_table *store)
 {
 	struct job *job = new_job();
 
-	assert_int_equal(store_add_job(store, job), 0);
+	assert_int_equal(job_table_add_job(store, job), 0);
 	return job;
 }
 
@@ -58,91 +58,92 @@ static struct batch *new_batch(size_t count)
 	return batch;
 }
 
-static struct batch *add_batch(struct store *store, size_t count)
+static struct batch *add_batch(struct job_table *store, size_t count)
 {
 	struct batch *batch = new_batch(count);
 
-	assert_int_equal(store_add_batch(store, batch), 0);
+	assert_int_equal(job_table_add_batch(store, batch), 0);
 	return batch;
 }
 
 /* Ends a job with a result of so many bytes. */
-static void end_job(struct store *store, struct job *job, int64_t at_ns, size_t result_length)
+static void end_job(struct job_table *store, struct job *job, int64_t at_ns, size_t result_length)
 {
 	job->state = JOB_SUCCEEDED;
 	job->finished_ns = at_ns;
 	job->result = malloc(result_length ? result_length : 1);
 	assert_non_null(job->result);
 	job->result_length = result_length;
-	store_job_ended(store, job, job->batch && batch_job_ended(job->batch, job));
+	job_table_job_ended(store, job, job->batch && batch_job_ended(job->batch, job));
 }
 
-static bool holds(const struct store *store, const struct id *id)
+static bool holds(const struct job_table *store, const struct id *id)
 {
-	return store_find_job(store, id) != NULL;
+	return job_table_find_job(store, id) != NULL;
 }
 
 static void test_find(void **state)
 {
-	struct store store;
+	struct job_table store;
 	struct id nobody = id_new();
 
 	(void)state;
 	init(&store, 10, 1 << 20, 1000);
-	assert_null(store_find_job(&store, &nobody));
-	assert_null(store_find_batch(&store, &nobody));
-	assert_null(store_older(&store, NULL));
-	assert_null(store_older(&store, &nobody));
+	assert_null(job_table_find_job(&store, &nobody));
+	assert_null(job_table_find_batch(&store, &nobody));
+	assert_null(job_table_older(&store, NULL));
+	assert_null(job_table_older(&store, &nobody));
 	struct job *job = add_job(&store);
 	struct batch *batch = add_batch(&store, 3);
-	assert_ptr_equal(store_find_job(&store, &job->by_id.id), job);
-	assert_ptr_equal(store_find_batch(&store, &batch->by_id.id), batch);
-	assert_null(store_find_batch(&store, &job->by_id.id));
-	assert_null(store_find_job(&store, &batch->by_id.id));
+	assert_ptr_equal(job_table_find_job(&store, &job->by_id.id), job);
+	assert_ptr_equal(job_table_find_batch(&store, &batch->by_id.id), batch);
+	assert_null(job_table_find_batch(&store, &job->by_id.id));
+	assert_null(job_table_find_job(&store, &batch->by_id.id));
 	for (size_t i = 0; i < 3; i++)
-		assert_ptr_equal(store_find_job(&store, &batch->jobs[i]->by_id.id), batch->jobs[i]);
-	assert_null(store_find_job(&store, &nobody));
-	store_release(&store);
+		assert_ptr_equal(job_table_find_job(&store, &batch->jobs[i]->by_id.id),
+				 batch->jobs[i]);
+	assert_null(job_table_find_job(&store, &nobody));
+	job_table_release(&store);
 }
 
 static void test_same_id_twice(void **state)
 {
-	struct store store;
+	struct job_table store;
 
 	(void)state;
 	init(&store, 10, 1 << 20, 1000);
 	struct job *job = add_job(&store), *twin = new_job();
 	twin->by_id.id = job->by_id.id;
-	assert_int_equal(store_add_job(&store, twin), -EEXIST);
+	assert_int_equal(job_table_add_job(&store, twin), -EEXIST);
 	job_free(twin); /* it stayed ours */
 
 	/* a batch is taken whole or not at all */
 	struct batch *batch = new_batch(4);
 	batch->jobs[2]->by_id.id = job->by_id.id;
-	assert_int_equal(store_add_batch(&store, batch), -EEXIST);
-	assert_null(store_find_batch(&store, &batch->by_id.id));
+	assert_int_equal(job_table_add_batch(&store, batch), -EEXIST);
+	assert_null(job_table_find_batch(&store, &batch->by_id.id));
 	for (size_t i = 0; i < 4; i++)
 		if (i != 2)
 			assert_false(holds(&store, &batch->jobs[i]->by_id.id));
-	assert_ptr_equal(store_find_job(&store, &job->by_id.id), job);
-	assert_ptr_equal(store_older(&store, NULL), job);
-	assert_null(store_next_older(&store, job));
+	assert_ptr_equal(job_table_find_job(&store, &job->by_id.id), job);
+	assert_ptr_equal(job_table_older(&store, NULL), job);
+	assert_null(job_table_next_older(&store, job));
 	batch_free(batch);
 
 	struct batch *first = add_batch(&store, 1), *second = new_batch(1);
 	second->by_id.id = first->by_id.id;
-	assert_int_equal(store_add_batch(&store, second), -EEXIST);
+	assert_int_equal(job_table_add_batch(&store, second), -EEXIST);
 	assert_false(holds(&store, &second->jobs[0]->by_id.id));
 	batch_free(second);
-	assert_ptr_equal(store_find_batch(&store, &first->by_id.id), first);
-	store_release(&store);
+	assert_ptr_equal(job_table_find_batch(&store, &first->by_id.id), first);
+	job_table_release(&store);
 }
 
 /* --- retention ------------------------------------------------------------------------------- */
 
 static void test_forgets_by_count(void **state)
 {
-	struct store store;
+	struct job_table store;
 	struct id ids[8];
 
 	(void)state;
@@ -155,19 +156,19 @@ static void test_forgets_by_count(void **state)
 		end_job(&store, job, 10 + i, 0);
 	}
 	assert_int_equal(store.kept_jobs, 8); /* until it is swept */
-	store_sweep(&store, 20);
+	job_table_sweep(&store, 20);
 	assert_int_equal(store.kept_jobs, 3);
 	assert_int_equal(store.forgotten, 5);
 	for (int i = 0; i < 8; i++)
 		assert_int_equal(holds(&store, &ids[i]), i >= 5);
 	assert_true(holds(&store, &live_id));
-	store_release(&store);
+	job_table_release(&store);
 }
 
 /* By the order of their ends, not of their submission. */
 static void test_forgets_the_oldest_end_first(void **state)
 {
-	struct store store;
+	struct job_table store;
 	struct id ids[4];
 	static const int order[] = {2, 0, 3, 1};
 
@@ -180,17 +181,17 @@ static void test_forgets_the_oldest_end_first(void **state)
 	}
 	for (int i = 0; i < 4; i++)
 		end_job(&store, jobs[order[i]], 10 + i, 0);
-	store_sweep(&store, 20);
+	job_table_sweep(&store, 20);
 	assert_false(holds(&store, &ids[2]));
 	assert_false(holds(&store, &ids[0]));
 	assert_true(holds(&store, &ids[3]));
 	assert_true(holds(&store, &ids[1]));
-	store_release(&store);
+	job_table_release(&store);
 }
 
 static void test_forgets_by_bytes(void **state)
 {
-	struct store store;
+	struct job_table store;
 	struct id ids[5];
 
 	(void)state;
@@ -200,7 +201,7 @@ static void test_forgets_by_bytes(void **state)
 		ids[i] = job->by_id.id;
 		end_job(&store, job, 10 + i, 10000);
 	}
-	store_sweep(&store, 20);
+	job_table_sweep(&store, 20);
 	for (int i = 0; i < 5; i++)
 		assert_int_equal(holds(&store, &ids[i]), i >= 2);
 	assert_int_equal(store.kept_bytes, 3 * (sizeof(struct job) + 10000));
@@ -208,16 +209,16 @@ static void test_forgets_by_bytes(void **state)
 	struct job *job = add_job(&store);
 	struct id id = job->by_id.id;
 	end_job(&store, job, 30, 1 << 20);
-	store_sweep(&store, 30);
+	job_table_sweep(&store, 30);
 	assert_false(holds(&store, &id));
 	assert_int_equal(store.kept_jobs, 0);
 	assert_int_equal(store.kept_bytes, 0);
-	store_release(&store);
+	job_table_release(&store);
 }
 
 static void test_forgets_by_age(void **state)
 {
-	struct store store;
+	struct job_table store;
 	struct id ids[3];
 
 	(void)state;
@@ -228,20 +229,20 @@ static void test_forgets_by_age(void **state)
 		ids[i] = job->by_id.id;
 		end_job(&store, job, (100 + 10 * i) * NS_PER_MS, 0);
 	}
-	store_sweep(&store, 150 * NS_PER_MS); /* exactly that old is not too old */
+	job_table_sweep(&store, 150 * NS_PER_MS); /* exactly that old is not too old */
 	assert_int_equal(store.kept_jobs, 3);
-	store_sweep(&store, 150 * NS_PER_MS + 1);
+	job_table_sweep(&store, 150 * NS_PER_MS + 1);
 	assert_false(holds(&store, &ids[0]));
 	assert_true(holds(&store, &ids[1]));
-	store_sweep(&store, 100000 * NS_PER_MS);
+	job_table_sweep(&store, 100000 * NS_PER_MS);
 	assert_int_equal(store.kept_jobs, 0);
-	assert_ptr_equal(store_older(&store, NULL), live);
-	store_release(&store);
+	assert_ptr_equal(job_table_older(&store, NULL), live);
+	job_table_release(&store);
 }
 
 static void test_keeps_nothing_if_told_so(void **state)
 {
-	struct store store;
+	struct job_table store;
 
 	(void)state;
 	init(&store, 0, 1 << 20, 1000);
@@ -250,29 +251,29 @@ static void test_keeps_nothing_if_told_so(void **state)
 	end_job(&store, job, 10, 0);
 	end_job(&store, batch->jobs[0], 11, 0);
 	end_job(&store, batch->jobs[1], 12, 0);
-	store_sweep(&store, 12);
+	job_table_sweep(&store, 12);
 	/* But for the newest batch, which somebody may just be asking for. */
 	assert_int_equal(store.forgotten, 1);
 	assert_int_equal(store.kept_jobs, 2);
 	struct batch *newer = add_batch(&store, 1);
-	store_sweep(&store, 12);
+	job_table_sweep(&store, 12);
 	assert_int_equal(store.forgotten, 1);
 	end_job(&store, newer->jobs[0], 13, 0);
-	store_sweep(&store, 13);
+	job_table_sweep(&store, 13);
 	assert_int_equal(store.forgotten, 3);
-	assert_ptr_equal(store_older(&store, NULL), newer->jobs[0]);
-	store_sweep(&store, 1000 * NS_PER_MS + 13);
+	assert_ptr_equal(job_table_older(&store, NULL), newer->jobs[0]);
+	job_table_sweep(&store, 1000 * NS_PER_MS + 13);
 	assert_int_equal(store.forgotten, 3);
-	store_sweep(&store, 1000 * NS_PER_MS + 14);
-	assert_null(store_older(&store, NULL));
+	job_table_sweep(&store, 1000 * NS_PER_MS + 14);
+	assert_null(job_table_older(&store, NULL));
 	assert_int_equal(store.forgotten, 4);
 	assert_int_equal(store.kept_bytes, 0);
-	store_release(&store);
+	job_table_release(&store);
 }
 
 static void test_batches_are_forgotten_whole(void **state)
 {
-	struct store store;
+	struct job_table store;
 	struct id ids[3], batch_id;
 
 	(void)state;
@@ -283,11 +284,12 @@ static void test_batches_are_forgotten_whole(void **state)
 		ids[i] = batch->jobs[i]->by_id.id;
 	end_job(&store, batch->jobs[1], 10 * NS_PER_MS, 0);
 	end_job(&store, batch->jobs[0], 20 * NS_PER_MS, 0);
-	store_sweep(&store, 5000 * NS_PER_MS); /* it runs, so its jobs are there, however old */
+	job_table_sweep(&store, 5000 * NS_PER_MS); /* it runs, so its jobs are there, however old */
 	for (int i = 0; i < 3; i++)
 		assert_true(holds(&store, &ids[i]));
 	end_job(&store, batch->jobs[2], 5000 * NS_PER_MS, 0);
-	store_sweep(&store, 5001 * NS_PER_MS); /* three are more than two, but it is the newest */
+	job_table_sweep(&store,
+			5001 * NS_PER_MS); /* three are more than two, but it is the newest */
 	for (int i = 0; i < 3; i++)
 		assert_true(holds(&store, &ids[i]));
 	/* nor does it drive others out */
@@ -296,20 +298,20 @@ static void test_batches_are_forgotten_whole(void **state)
 		jobs[i] = add_job(&store);
 		end_job(&store, jobs[i], 5002 * NS_PER_MS, 0);
 	}
-	store_sweep(&store, 5003 * NS_PER_MS);
+	job_table_sweep(&store, 5003 * NS_PER_MS);
 	assert_int_equal(store.kept_jobs, 5);
 	struct batch *newer = add_batch(&store, 1);
 	end_job(&store, newer->jobs[0], 5004 * NS_PER_MS, 0);
-	store_sweep(&store, 5004 * NS_PER_MS);
+	job_table_sweep(&store, 5004 * NS_PER_MS);
 	for (int i = 0; i < 3; i++)
 		assert_false(holds(&store, &ids[i]));
-	assert_null(store_find_batch(&store, &batch_id));
+	assert_null(job_table_find_batch(&store, &batch_id));
 	assert_int_equal(store.kept_jobs, 3);
 	assert_int_equal(store.forgotten, 3);
-	store_sweep(&store, 6000 * NS_PER_MS);
+	job_table_sweep(&store, 6000 * NS_PER_MS);
 	assert_int_equal(store.kept_jobs, 0);
 	assert_int_equal(store.kept_bytes, 0);
-	store_release(&store);
+	job_table_release(&store);
 }
 
 /* What another configuration keeps holds from the next sweep on. */
@@ -317,29 +319,29 @@ static void test_configure(void **state)
 {
 	const struct config less = {.keep_jobs = 2, .keep_bytes = 1 << 20, .keep_ms = 1000};
 	const struct config brief = {.keep_jobs = 2, .keep_bytes = 1 << 20, .keep_ms = 1};
-	struct store store;
+	struct job_table store;
 
 	(void)state;
 	init(&store, 10, 1 << 20, 1000);
 	for (int i = 0; i < 10; i++)
 		end_job(&store, add_job(&store), 10 + i, 0);
-	store_sweep(&store, 20);
+	job_table_sweep(&store, 20);
 	assert_int_equal(store.kept_jobs, 10);
-	store_configure(&store, &less);
+	job_table_configure(&store, &less);
 	assert_int_equal(store.kept_jobs, 10);
-	store_sweep(&store, 20);
+	job_table_sweep(&store, 20);
 	assert_int_equal(store.kept_jobs, 2);
-	store_configure(&store, &brief);
-	store_sweep(&store, 2 * NS_PER_MS);
+	job_table_configure(&store, &brief);
+	job_table_sweep(&store, 2 * NS_PER_MS);
 	assert_int_equal(store.kept_jobs, 0);
 	assert_int_equal(store.forgotten, 10);
-	store_release(&store);
+	job_table_release(&store);
 }
 
 static void test_waited_for_stay(void **state)
 {
 	struct list waiter, batch_waiter;
-	struct store store;
+	struct job_table store;
 
 	(void)state;
 	init(&store, 0, 0, 0);
@@ -350,24 +352,24 @@ static void test_waited_for_stay(void **state)
 	list_append(&batch->waiters, &batch_waiter);
 	end_job(&store, job, 10, 0);
 	end_job(&store, batch->jobs[0], 11, 0);
-	store_sweep(&store, 1000);
+	job_table_sweep(&store, 1000);
 	assert_true(holds(&store, &id));
-	assert_non_null(store_find_batch(&store, &batch_id));
+	assert_non_null(job_table_find_batch(&store, &batch_id));
 	list_remove(&waiter);
-	store_sweep(&store, 1000);
+	job_table_sweep(&store, 1000);
 	assert_false(holds(&store, &id));
-	assert_non_null(store_find_batch(&store, &batch_id));
+	assert_non_null(job_table_find_batch(&store, &batch_id));
 	list_remove(&batch_waiter);
-	store_sweep(&store, 1000);
-	assert_null(store_find_batch(&store, &batch_id));
-	store_release(&store);
+	job_table_sweep(&store, 1000);
+	assert_null(job_table_find_batch(&store, &batch_id));
+	job_table_release(&store);
 }
 
 /* --- walking --------------------------------------------------------------------------------- */
 
 static void test_cursor_that_was_forgotten(void **state)
 {
-	struct store store;
+	struct job_table store;
 	struct id ids[10], before = id_new();
 
 	(void)state;
@@ -378,19 +380,19 @@ static void test_cursor_that_was_forgotten(void **state)
 		if (i == 0 || i == 4 || i == 5 || i == 9)
 			end_job(&store, job, 10 + i, 0);
 	}
-	store_sweep(&store, 100); /* 1 2 3 6 7 8 are left */
-	assert_ptr_equal(store_older(&store, NULL), store_find_job(&store, &ids[8]));
-	assert_ptr_equal(store_older(&store, &ids[9]), store_find_job(&store, &ids[8]));
-	assert_ptr_equal(store_older(&store, &ids[6]), store_find_job(&store, &ids[3]));
-	assert_ptr_equal(store_older(&store, &ids[5]), store_find_job(&store, &ids[3]));
-	assert_ptr_equal(store_older(&store, &ids[4]), store_find_job(&store, &ids[3]));
-	assert_ptr_equal(store_older(&store, &ids[2]), store_find_job(&store, &ids[1]));
-	assert_null(store_older(&store, &ids[1]));
-	assert_null(store_older(&store, &ids[0]));
-	assert_null(store_older(&store, &before));
+	job_table_sweep(&store, 100); /* 1 2 3 6 7 8 are left */
+	assert_ptr_equal(job_table_older(&store, NULL), job_table_find_job(&store, &ids[8]));
+	assert_ptr_equal(job_table_older(&store, &ids[9]), job_table_find_job(&store, &ids[8]));
+	assert_ptr_equal(job_table_older(&store, &ids[6]), job_table_find_job(&store, &ids[3]));
+	assert_ptr_equal(job_table_older(&store, &ids[5]), job_table_find_job(&store, &ids[3]));
+	assert_ptr_equal(job_table_older(&store, &ids[4]), job_table_find_job(&store, &ids[3]));
+	assert_ptr_equal(job_table_older(&store, &ids[2]), job_table_find_job(&store, &ids[1]));
+	assert_null(job_table_older(&store, &ids[1]));
+	assert_null(job_table_older(&store, &ids[0]));
+	assert_null(job_table_older(&store, &before));
 	struct id after = id_new();
-	assert_ptr_equal(store_older(&store, &after), store_find_job(&store, &ids[8]));
-	store_release(&store);
+	assert_ptr_equal(job_table_older(&store, &after), job_table_find_job(&store, &ids[8]));
+	job_table_release(&store);
 }
 
 /* --- against the model ----------------------------------------------------------------------- */
@@ -419,7 +421,7 @@ struct model_batch {
 };
 
 struct model {
-	struct store store;
+	struct job_table store;
 	uint64_t keep_jobs, keep_bytes;
 	int64_t keep_ns, now_ns;
 	struct model_job jobs[MODEL_JOBS];
@@ -550,7 +552,7 @@ static void model_sweep(struct model *model)
 	uint64_t jobs, bytes;
 	size_t job, batch;
 
-	store_sweep(&model->store, model->now_ns);
+	job_table_sweep(&model->store, model->now_ns);
 	for (;;) {
 		size_t pinned = model_pinned(model);
 		model_counted(model, pinned, &jobs, &bytes);
@@ -568,8 +570,8 @@ static void model_sweep(struct model *model)
 
 static void model_check(const struct model *model)
 {
-	const struct store *store = &model->store;
-	struct job *walk = store_older(store, NULL);
+	const struct job_table *store = &model->store;
+	struct job *walk = job_table_older(store, NULL);
 	uint64_t jobs, bytes;
 
 	model_kept(model, &jobs, &bytes);
@@ -578,13 +580,13 @@ static void model_check(const struct model *model)
 	assert_int_equal(store->forgotten, model->forgotten);
 	for (size_t i = model->job_count; i-- > 0;) {
 		const struct model_job *entry = &model->jobs[i];
-		struct job *found = store_find_job(store, &entry->id);
+		struct job *found = job_table_find_job(store, &entry->id);
 		/* a cursor, whether it is still there or not, goes on behind its place */
-		struct job *older = store_older(store, &entry->id);
+		struct job *older = job_table_older(store, &entry->id);
 		if (entry->present) {
 			assert_ptr_equal(found, entry->job);
 			assert_ptr_equal(walk, found);
-			walk = store_next_older(store, walk);
+			walk = job_table_next_older(store, walk);
 		} else {
 			assert_null(found);
 		}
@@ -592,7 +594,7 @@ static void model_check(const struct model *model)
 	}
 	assert_null(walk);
 	for (size_t i = 0; i < model->batch_count; i++)
-		assert_int_equal(store_find_batch(store, &model->batches[i].id) != NULL,
+		assert_int_equal(job_table_find_batch(store, &model->batches[i].id) != NULL,
 				 model->batches[i].present);
 }
 
@@ -624,7 +626,7 @@ static void run_model(struct model *model, size_t operations)
 	}
 	model_sweep(model);
 	model_check(model);
-	store_release(&model->store);
+	job_table_release(&model->store);
 }
 
 static void test_model(void **state)
@@ -641,11 +643,11 @@ static void test_model(void **state)
 /* Whatever is in it goes with it; a leak checker looks on. */
 static void test_release(void **state)
 {
-	struct store store;
+	struct job_table store;
 
 	(void)state;
 	init(&store, 1000, 1 << 30, 1000);
-	store_release(&store);
+	job_table_release(&store);
 	init(&store, 1000, 1 << 30, 1000);
 	for (int i = 0; i < 50; i++) {
 		struct job *job = add_job(&store);
@@ -655,7 +657,7 @@ static void test_release(void **state)
 		if (i % 2)
 			end_job(&store, job, 10 + i, 5);
 	}
-	store_release(&store);
+	job_table_release(&store);
 }
 
 int main(void)
