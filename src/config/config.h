@@ -116,6 +116,52 @@ struct config_plugin {
 	char *settings; /* encoded object for tp_setting(); "{}" if the file has none */
 };
 
+/* Where jobs are kept beyond their request. */
+enum config_store_kind { CONFIG_STORE_MEMORY, CONFIG_STORE_SQLITE, CONFIG_STORE_POSTGRESQL };
+
+/* Which jobs are on disk before their submission is answered. */
+enum config_durable {
+	CONFIG_DURABLE_AUTO, /* those answered 202, and those with a key, a delay or a callback */
+	CONFIG_DURABLE_ALL,
+	CONFIG_DURABLE_NONE
+};
+
+/* How long and how many ended jobs of one state are kept in the store; 0: no bound. */
+struct config_retention {
+	int64_t age_ms;
+	uint64_t jobs;
+};
+
+/* The states, in their order from JOB_SUCCEEDED on: succeeded failed timed_out cancelled crashed
+ * expired. */
+#define CONFIG_ENDED_STATES 6
+
+struct config_store {
+	enum config_store_kind kind; /* "auto" is resolved: SQLite with a data_dir, else memory */
+	enum config_durable durable;
+	bool history;	  /* jobs that are not durable are kept after their end as well */
+	char *connection; /* PostgreSQL: a connection string of libpq; NULL */
+	char *node; /* PostgreSQL: name of this service among the others; "" = made of host name
+			      and process id */
+	int64_t lease_ms; /* PostgreSQL: a service that was not heard of for so long is dead */
+	int64_t poll_ms;  /* PostgreSQL: how often to look for work and news, besides hints */
+	int64_t key_ms;	  /* how long an Idempotency-Key is remembered */
+	struct config_retention retention[CONFIG_ENDED_STATES];
+};
+
+/* Who may be told of a job's end by its callback_url. */
+struct config_callbacks {
+	char **allow; /* host names ("hooks.example.org", "*.example.org"), addresses or networks
+			 ("10.1.0.0/16"), each perhaps with ":port"; none: callbacks are refused */
+	size_t allow_count;
+	char *secret_file;  /* whose content (without the final newline) signs; NULL: not signed */
+	char *secret;	    /* that content; NULL */
+	int64_t timeout_ms; /* of one try */
+	unsigned int max_tries;
+	int64_t backoff_ms; /* before the second try, doubling up to … */
+	int64_t backoff_max_ms;
+};
+
 struct config {
 	char *path;	 /* the file it came from; NULL if there was none */
 	uint64_t digest; /* of the file's bytes (FNV-1a, 64 bits); 0 if there was none */
@@ -138,6 +184,9 @@ struct config {
 	uint64_t keep_jobs;  /* ended jobs kept: most of them … */
 	uint64_t keep_bytes; /* … most bytes of them (results, outputs, records) … */
 	int64_t keep_ms;     /* … and for how long after they ended */
+
+	struct config_store store;
+	struct config_callbacks callbacks;
 
 	char *default_pool; /* name; for jobs that name no pool */
 	struct config_pool *pools;
