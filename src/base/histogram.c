@@ -10,8 +10,20 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/clock.h"
+
 #define SUB_COUNT   (1u << HISTOGRAM_SUB_BITS)
 #define LAST_BUCKET ((size_t)HISTOGRAM_BUCKETS - 1)
+
+#define US(n) ((n)*NS_PER_US)
+#define MS(n) ((n)*NS_PER_MS)
+#define S(n)  ((n)*NS_PER_S)
+
+const int64_t histogram_bounds_ns[HISTOGRAM_BOUNDS] = {
+	US(10),		US(25), US(50), US(100), US(250), US(500), MS(1),   MS(2) + US(500),
+	MS(5),		MS(10), MS(25), MS(50),	 MS(100), MS(250), MS(500), S(1),
+	S(2) + MS(500), S(5),	S(10),	S(30),	 S(60),	  S(300),  S(900),  S(3600),
+};
 
 static size_t bucket_of(int64_t value_ns)
 {
@@ -23,6 +35,22 @@ static size_t bucket_of(int64_t value_ns)
 	unsigned shift = 63u - (unsigned)__builtin_clzll(units) - HISTOGRAM_SUB_BITS;
 	size_t bucket = ((size_t)shift << HISTOGRAM_SUB_BITS) + (size_t)(units >> shift);
 	return bucket < LAST_BUCKET ? bucket : LAST_BUCKET;
+}
+
+/* The place of the first bound that is not below the value; HISTOGRAM_BOUNDS if all are. */
+static size_t place_of(int64_t value_ns)
+{
+	size_t low = 0, high = HISTOGRAM_BOUNDS;
+
+	while (low < high) {
+		size_t middle = (low + high) / 2;
+
+		if (histogram_bounds_ns[middle] < value_ns)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
 }
 
 /* The greatest value of a bucket that is not the last. */
@@ -61,6 +89,7 @@ void histogram_record(struct histogram *histogram, int64_t value_ns)
 	if (value_ns > histogram->max_ns)
 		histogram->max_ns = value_ns;
 	add_saturating(&histogram->buckets[bucket_of(value_ns)], 1);
+	histogram->between[place_of(value_ns)]++;
 }
 
 void histogram_merge(struct histogram *into, const struct histogram *from)
@@ -73,6 +102,8 @@ void histogram_merge(struct histogram *into, const struct histogram *from)
 		into->max_ns = from->max_ns;
 	for (size_t i = 0; i < HISTOGRAM_BUCKETS; i++)
 		add_saturating(&into->buckets[i], from->buckets[i]);
+	for (size_t i = 0; i <= HISTOGRAM_BOUNDS; i++)
+		into->between[i] += from->between[i];
 }
 
 /* The rank, from 1, of the value that a quantile names. A millionth is taken off so that 0.07 of

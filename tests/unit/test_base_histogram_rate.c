@@ -118,6 +118,41 @@ static void test_edges_of_buckets(void **state)
 	}
 }
 
+/* How many of the values are at most the bound, counted one by one. */
+static uint64_t count_within(int64_t bound_ns)
+{
+	uint64_t within = 0;
+
+	for (size_t i = 0; i < VALUES; i++)
+		within += values[i] <= bound_ns;
+	return within;
+}
+
+/* Values on the bounds, one beside them, and anywhere: what is between them is counted exactly, also
+ * after merging. */
+static void test_between_bounds(void **state)
+{
+	uint64_t within = 0;
+
+	(void)state;
+	histogram_reset(&histogram);
+	histogram_reset(&other);
+	for (size_t i = 0; i < VALUES; i++) {
+		values[i] = random_value(46);
+		if (i < 3 * (size_t)HISTOGRAM_BOUNDS)
+			values[i] = histogram_bounds_ns[i / 3] + (int64_t)(i % 3) - 1;
+		histogram_record(i % 2 ? &histogram : &other, values[i]);
+	}
+	histogram_merge(&histogram, &other);
+	for (size_t i = 0; i < HISTOGRAM_BOUNDS; i++) {
+		assert_true(i == 0 || histogram_bounds_ns[i] > histogram_bounds_ns[i - 1]);
+		within += histogram.between[i];
+		assert_int_equal(within, count_within(histogram_bounds_ns[i]));
+	}
+	assert_true(histogram.between[HISTOGRAM_BOUNDS] > 0);
+	assert_int_equal(within + histogram.between[HISTOGRAM_BOUNDS], VALUES);
+}
+
 static void test_out_of_range(void **state)
 {
 	(void)state;
@@ -257,6 +292,7 @@ int main(void)
 		cmocka_unit_test(test_quantiles_of_random_values),
 		cmocka_unit_test(test_whole_ranks),
 		cmocka_unit_test(test_edges_of_buckets),
+		cmocka_unit_test(test_between_bounds),
 		cmocka_unit_test(test_out_of_range),
 		cmocka_unit_test(test_merge),
 		cmocka_unit_test(test_saturation),
