@@ -98,6 +98,14 @@ static void write_ended(const struct pool_snapshot *pool, struct json_writer *wr
 	json_write_end_object(writer);
 }
 
+static void write_causes(const struct pool_snapshot *pool, struct json_writer *writer)
+{
+	json_write_begin_object(writer, "ended_by_cause");
+	for (int i = CAUSE_NONE + 1; i < JOB_CAUSES; i++)
+		json_write_uint(writer, job_cause_name((enum job_cause)i), pool->causes[i]);
+	json_write_end_object(writer);
+}
+
 static void write_rates(const struct pool_snapshot *pool, struct json_writer *writer)
 {
 	json_write_begin_object(writer, "throughput");
@@ -118,6 +126,7 @@ static void write_pool(const struct pool_snapshot *pool, struct json_writer *wri
 	json_write_uint(writer, "rejected", pool->rejected);
 	json_write_uint(writer, "retries", pool->retries);
 	write_ended(pool, writer);
+	write_causes(pool, writer);
 	pools_write_restarts(pool, writer);
 	write_rates(pool, writer);
 	json_write_begin_object(writer, "latency");

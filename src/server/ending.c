@@ -141,6 +141,8 @@ static void count_end(struct pool *pool, const struct job *job)
 	const struct metering *metering = &job->metering;
 
 	pool->ended[job->state]++;
+	if (job->state != JOB_SUCCEEDED)
+		pool->causes[job->error.cause]++;
 	rate_add(&pool->rate, job->finished_ns, 1);
 	histogram_record(&pool->total, job->finished_ns - job->submitted_ns);
 	if (job->dispatched_ns)

@@ -219,6 +219,7 @@ struct pool_snapshot {
 	uint64_t submitted;
 	uint64_t rejected; /* because the queue was full */
 	uint64_t ended[JOB_STATES];
+	uint64_t causes[JOB_CAUSES]; /* of those that did not succeed */
 	uint64_t restarts[RESTART_REASONS];
 	char last_restart[160]; /* "" if there was none: "host 0 (pid 4711) was ended by SIGSEGV at
 				   2026-…" */

@@ -156,6 +156,7 @@ static int take_pool(const struct pool *pool, struct pool_snapshot *snapshot, in
 	snapshot->submitted = pool->submitted;
 	snapshot->rejected = pool->rejected;
 	memcpy(snapshot->ended, pool->ended, sizeof(snapshot->ended));
+	memcpy(snapshot->causes, pool->causes, sizeof(snapshot->causes));
 	memcpy(snapshot->restarts, pool->restarts, sizeof(snapshot->restarts));
 	memcpy(snapshot->last_restart, pool->last_restart, sizeof(snapshot->last_restart));
 	snapshot->rate_1s = rate_per_second(&pool->rate, now_ns, 1);

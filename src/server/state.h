@@ -101,6 +101,7 @@ struct pool {
 	uint64_t rejected;
 	uint64_t retries;
 	uint64_t ended[JOB_STATES];
+	uint64_t causes[JOB_CAUSES]; /* of those that did not succeed */
 	uint64_t restarts[RESTART_REASONS];
 	char last_restart[160];
 	struct rate rate;

@@ -29,6 +29,8 @@ class StatsTest(ServiceCase):
             self.assertEqual(workers["total"], pool["hosts"] * pool["threads"])
             self.assertEqual(len(pool["worker_list"]), workers["total"])
             self.assertGreaterEqual(pool["submitted"], ended)
+            self.assertEqual(sum(pool["ended_by_cause"].values()),
+                             ended - pool["ended"]["succeeded"], name)
         self.assertEqual(stats["jobs"]["live"], live)
         ended_all = sum(sum(pool["ended"].values()) for pool in stats["pools"].values())
         self.assertEqual(stats["jobs"]["kept"] + stats["jobs"]["forgotten"], ended_all)
@@ -47,6 +49,9 @@ class StatsTest(ServiceCase):
                 self.assertEqual(stats["pools"][pool]["ended"],
                                  {"succeeded": 20, "failed": 1, "timed_out": 1, "cancelled": 1,
                                   "crashed": 1, "expired": 0})
+                self.assertEqual({cause: count for cause, count
+                                  in stats["pools"][pool]["ended_by_cause"].items() if count},
+                                 {"task_error": 1, "wall_limit": 1, "cancelled": 1, "signal": 1})
                 self.assertEqual(stats["pools"][pool]["submitted"], 24)
                 self.assert_adds_up(stats)
 
