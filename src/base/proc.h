@@ -20,4 +20,14 @@ int64_t proc_rss_bytes_of(int statm_fd);
  * Documentation/scheduler/sched-stats.rst of the kernel), or -1. */
 int64_t proc_thread_cpu_ns(pid_t pid, pid_t tid);
 
+/* What the process that calls is told about itself; -1 where it cannot be read. */
+struct proc_self {
+	int64_t virtual_bytes;
+	int64_t open_fds;
+	int64_t max_fds; /* the soft limit */
+	int64_t threads;
+};
+/* Before Linux 6.2 it counts the descriptors one by one. */
+void proc_self_take(struct proc_self *ret_self);
+
 #endif

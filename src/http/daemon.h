@@ -48,7 +48,8 @@ struct http {
 	uint64_t requests_answered; /* of those, read whole: being answered */
 	uint64_t requests_waiting;  /* of those, suspended for a wait */
 	uint64_t streams_open;
-	uint64_t responses_by_class[6];
+	uint64_t responses_by_class[HTTP_CLASSES];
+	uint64_t responses_by_route[HTTP_ROUTES_MAX][HTTP_CLASSES];
 };
 
 /* For MHD_OPTION_*; defined in request.c. */

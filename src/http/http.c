@@ -314,4 +314,6 @@ void http_snapshot_take(const struct http *http, struct http_snapshot *ret_snaps
 	};
 	memcpy(ret_snapshot->responses_by_class, http->responses_by_class,
 	       sizeof(ret_snapshot->responses_by_class));
+	memcpy(ret_snapshot->responses_by_route, http->responses_by_route,
+	       sizeof(ret_snapshot->responses_by_route));
 }

@@ -37,14 +37,19 @@ size_t http_requests_open(const struct http *http);
  * not from inside a call that a request has made. NULL is allowed. */
 void http_free(struct http *http);
 
+#define HTTP_ROUTES_MAX 64
+#define HTTP_CLASSES	6 /* of status: [2] = 2xx … */
+
 struct http_snapshot {
 	uint64_t connections;	       /* open now */
 	uint64_t connections_accepted; /* since the start */
 	uint64_t requests;
 	uint64_t requests_open;
-	uint64_t requests_waiting;	/* suspended on a job or a batch */
-	uint64_t streams_open;		/* answers that go on: events of a job */
-	uint64_t responses_by_class[6]; /* [2] = 2xx … */
+	uint64_t requests_waiting; /* suspended on a job or a batch */
+	uint64_t streams_open;	   /* answers that go on: events of a job */
+	uint64_t responses_by_class[HTTP_CLASSES];
+	/* By the places of src/http/route.h. */
+	uint64_t responses_by_route[HTTP_ROUTES_MAX][HTTP_CLASSES];
 };
 
 void http_snapshot_take(const struct http *http, struct http_snapshot *ret_snapshot);

@@ -67,6 +67,7 @@ static enum MHD_Result send_response(struct request *request, const struct reply
 	MHD_destroy_response(response);
 	if (result == MHD_YES) {
 		request->http->responses_by_class[reply->status / 100]++;
+		request->http->responses_by_route[request->route][reply->status / 100]++;
 		log_reply(request, reply);
 	}
 	return result;

@@ -86,7 +86,7 @@ static struct request *request_new(struct http *http, struct MHD_Connection *con
 	request->started_ns = clock_monotonic_ns();
 	wait_init(&request->wait);
 	take_id(request);
-	request->keeps_body = route_wants_body(request);
+	request->keeps_body = route_find(request);
 	http->requests++;
 	http->requests_open++;
 	return request;

@@ -46,6 +46,7 @@ struct request {
 	const char *query[QUERY_NAMES]; /* decoded; NULL if not given; "" if without a value */
 	char id[REQUEST_ID_MAX + 1];
 	int64_t started_ns;
+	size_t route; /* its place among the counters, see route_name() */
 
 	struct buffer body;
 	uint64_t body_bytes; /* seen, whether kept or not */

@@ -46,6 +46,8 @@ void pools_write_workers(const struct pool_snapshot *pool, struct json_writer *w
 
 enum MHD_Result stats_get(struct request *request);
 
+enum MHD_Result metrics_get(struct request *request);
+
 enum MHD_Result capabilities_get(struct request *request);
 
 enum MHD_Result health_get(struct request *request);

@@ -4,6 +4,7 @@
  */
 #include "http/route.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -33,6 +34,7 @@ static const struct route routes[] = {
 	{METHOD_GET, "/pools/{name}", 0, pools_get},
 	{METHOD_PATCH, "/pools/{name}", 0, pools_patch},
 	{METHOD_GET, "/stats", 0, stats_get},
+	{METHOD_GET, "/metrics", 0, metrics_get},
 	{METHOD_GET, "/capabilities", 0, capabilities_get},
 	{METHOD_GET, "/healthz", 0, health_get},
 	{METHOD_GET, "/readyz", 0, health_ready},
@@ -40,6 +42,7 @@ static const struct route routes[] = {
 };
 
 #define ROUTES (sizeof(routes) / sizeof(routes[0]))
+static_assert(ROUTES < HTTP_ROUTES_MAX, "each route has a place among the counters");
 
 static const char *const method_names[] = {
 	[METHOD_GET] = "GET",	  [METHOD_HEAD] = "HEAD",     [METHOD_POST] = "POST",
@@ -130,12 +133,25 @@ static const char *write_allow(unsigned int methods, char allow[static ALLOW_SIZ
 	return allow;
 }
 
-bool route_wants_body(const struct request *request)
+bool route_find(struct request *request)
 {
 	enum method method = method_parse(request->method);
+	const struct route *route = match_route(request->path, method).route;
 
-	return (method == METHOD_POST || method == METHOD_PATCH) &&
-	       match_route(request->path, method).route;
+	request->route = route ? (size_t)(route - routes) + 1 : 0;
+	return route && (method == METHOD_POST || method == METHOD_PATCH);
+}
+
+size_t route_count(void)
+{
+	return ROUTES + 1;
+}
+
+struct route_name route_name(size_t place)
+{
+	if (place == 0)
+		return (struct route_name){"other", "other"};
+	return (struct route_name){method_names[routes[place - 1].method], routes[place - 1].path};
 }
 
 enum MHD_Result route_dispatch(struct request *request)

@@ -22,8 +22,18 @@ enum method {
 	METHOD_OTHER
 };
 
-/* Whether the body of the request will be used; by its method and path alone. */
-bool route_wants_body(const struct request *request);
+/* Looks up, by method and path alone, which route the request takes, and remembers it for the
+ * counters. Answers whether its body will be used. */
+bool route_find(struct request *request);
+
+/* The places of http->responses_by_route, of which the first is that of requests without a route:
+ * "other" and "other". Fewer than HTTP_ROUTES_MAX. */
+struct route_name {
+	const char *method;
+	const char *path; /* "/jobs/{id}" */
+};
+size_t route_count(void);
+struct route_name route_name(size_t place);
 
 /* Answers a request that has been read whole. */
 enum MHD_Result route_dispatch(struct request *request);

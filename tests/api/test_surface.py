@@ -8,7 +8,8 @@ from tests.harness.case import ServiceCase
 from tests.harness.service import SOURCE
 
 METHODS = ("GET", "POST", "PUT", "DELETE", "PATCH")
-GET_PATHS = ("/jobs", "/tasks", "/pools", "/stats", "/healthz", "/readyz", "/openapi.yaml")
+GET_PATHS = ("/jobs", "/tasks", "/pools", "/stats", "/metrics", "/healthz", "/readyz",
+             "/openapi.yaml")
 
 
 def described_calls():
@@ -75,7 +76,7 @@ class SurfaceTest(ServiceCase):
         """Whatever the method; nothing near a path is the path."""
         for path in ("/", "/nothing", "/job", "/jobs/", "/jobs/x", f"/jobs/{uuid.uuid4()}",
                      f"/jobs/{uuid.uuid4()}/x", "/batches/x/y", "//jobs", "/JOBS", "/jobs%2f",
-                     "/../etc/passwd", "/tasks/primes", "/stats/", "/%ff", "/" + "x" * 2000):
+                     "/../etc/passwd", "/tasks/primes", "/stats/", "/metrics/", "/%ff", "/" + "x" * 2000):
             with self.subTest(path=path[:40]):
                 self.assert_problem(self.http.get(path), 404)
         self.assert_problem(self.http.post("/nothing", {}), 404)
