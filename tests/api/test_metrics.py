@@ -1,6 +1,8 @@
 """GET /metrics: the format, and the same numbers as GET /stats."""
 
+import json
 import math
+import os
 import unittest
 
 from tests.harness import proc, prometheus
@@ -8,6 +10,7 @@ from tests.harness.case import ServiceCase
 from tests.harness.client import METRICS_TYPE
 from tests.harness.documents import instant
 from tests.harness.events import EventStream
+from tests.harness.service import SOURCE
 from tests.harness.timing import wait_until
 
 HISTOGRAMS = {"queued_ms": "twinpool_job_queued_seconds", "run_ms": "twinpool_job_run_seconds",
@@ -281,3 +284,25 @@ class SameNumbersTest(MetricsCase):
         self.assertEqual(metrics["process_max_fds"].value(), float(line.split()[3]))
         self.assertGreater(metrics["process_virtual_memory_bytes"].value(),
                            metrics["process_resident_memory_bytes"].value())
+
+
+class WatchersTest(MetricsCase):
+    """What config/ has for Grafana and Prometheus asks for metrics that there are."""
+
+    def test_each_metric_of_the_dashboard_and_the_alerts_exists(self):
+        """With the labels and the values that are asked for."""
+        metrics = self.metrics()
+        with open(os.path.join(SOURCE, "config/grafana-dashboard.json"), encoding="utf-8") as file:
+            dashboard = json.load(file)
+        queries = [target["expr"] for panel in dashboard["panels"]
+                   for target in panel.get("targets", ())]
+        queries += [entry["expr"] for entry in dashboard["annotations"]["list"]]
+        queries += [variable["definition"] for variable in dashboard["templating"]["list"]
+                    if variable["type"] == "query"]
+        with open(os.path.join(SOURCE, "config/alerts.yml"), encoding="utf-8") as file:
+            alerts = file.read()
+        self.assertGreater(sum(prometheus.check_query(query, metrics) for query in queries), 20)
+        self.assertGreater(prometheus.check_query(alerts, metrics), 10)
+        asked = " ".join((*queries, alerts))
+        with self.assertRaises(AssertionError):
+            prometheus.check_query(asked.replace("twinpool_ready", "twinpool_readi"), metrics)
