@@ -30,7 +30,7 @@ CALLS = (
     (r"nettle_\w+", ("src/task/builtin/", "src/task/command/")),
     (r"Py[A-Z]\w+", ("src/task/python/",)),
 )
-TESTS_MAY = ("tests/",)
+TESTS_MAY = ("tests/", "bench/")
 BANNED = r"strcpy|strcat|v?sprintf|strtok|atoi|atol|atof|gets|signal|system|popen|v?alloca"
 
 COMMENT_OR_TEXT = re.compile(r"""//[^\n]*|/\*.*?\*/|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'""", re.DOTALL)
@@ -90,7 +90,8 @@ def breaks_of_includes(path, text):
         if match.group(1):
             message = judge_own_include(path, match.group(1))
         for pattern, homes in SYSTEM_HEADERS:
-            if re.fullmatch(pattern, match.group(1) or match.group(2)) and not path.startswith(homes):
+            name = match.group(1) or match.group(2)
+            if re.fullmatch(pattern, name) and not path.startswith(homes + TESTS_MAY):
                 message = f"{match.group(2)} belongs to {', '.join(homes)}"
         if message:
             yield line_of(code, match.start()), message

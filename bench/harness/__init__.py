@@ -1,0 +1,1 @@
+"""What the parts of the benchmark share: starting programs, loading them, judging figures."""

@@ -1,0 +1,69 @@
+"""(d) Dispatch alone: from the server to a worker and back."""
+
+import json
+import statistics
+import subprocess
+
+from bench.harness.bench import Part, Row, Step
+from bench.harness.client import request_bytes
+from bench.harness.process import Failure
+from bench.harness.twinpool import no_op_body
+
+CHANNELS = ("seqpacket", "pipe", "eventfd", "futex")
+POOLS = ("process", "thread")
+
+
+class Dispatch(Part):
+    """Beside it, what a message costs that goes to another process and back, and nothing else."""
+
+    name = "dispatch"
+    title = "Dispatch: to a worker and back, one at a time; ratios to a bare SEQPACKET round trip"
+
+    def start(self):
+        self.bench.program("pingpong")
+        self.bench.twinpool()
+
+    def _pingpong(self, placement, number):
+        count = str(self.bench.options.scaled(20000))
+        command = [self.bench.program("pingpong"), count, *(["apart"] if placement == "apart" else [])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        if done.returncode != 0:
+            raise Failure(f"pingpong: {done.stderr}")
+        found = json.loads(done.stdout)
+        for channel in CHANNELS:
+            self.bench.figures.add(f"pingpong/{placement}/{channel}", number,
+                                   found[channel]["median_ns"] / 1e3, "µs")
+        self.bench.figures.add(f"pingpong/{placement}/depth", number,
+                               found["seqpacket_depth_64"]["messages_per_s"], "/s")
+
+    def _twinpool(self, pool, number):
+        client = self.bench.twinpool().client
+        request = request_bytes("POST", "/jobs", no_op_body(pool))
+        samples = {"dispatch": [], "collect": [], "run": [], "both": [], "total": []}
+        for _ in range(self.bench.options.scaled(2000)):
+            client.send(request)
+            status, answer = client.receive()
+            if status != 200:
+                raise Failure(f"twinpool: {status} {answer[:300]!r}")
+            timing = json.loads(answer)["timing"]
+            for name in ("dispatch", "collect", "run", "total"):
+                samples[name].append(timing[f"{name}_ms"] * 1e3)
+            samples["both"].append((timing["dispatch_ms"] + timing["collect_ms"]) * 1e3)
+        for name, values in samples.items():
+            self.bench.figures.add(f"dispatch/{pool}/{name}", number, statistics.median(values), "µs")
+
+    def steps(self):
+        for placement in ("free", "apart"):
+            yield Step("dispatch", lambda number, where=placement: self._pingpong(where, number))
+        for pool in POOLS:
+            yield Step("dispatch", lambda number, pool=pool: self._twinpool(pool, number))
+
+    def rows(self):
+        for placement, words in (("free", ""), ("apart", ", on two cores")):
+            for channel in CHANNELS:
+                yield Row(f"bare {channel}{words}", f"pingpong/{placement}/{channel}")
+        yield Row("bare seqpacket, 64 under way: messages", "pingpong/free/depth")
+        for pool in POOLS:
+            yield Row(f"{pool}: dispatch_ms + collect_ms", f"dispatch/{pool}/both", "pingpong/free/seqpacket")
+            for name in ("dispatch", "collect", "run", "total"):
+                yield Row(f"{pool}: {name}_ms", f"dispatch/{pool}/{name}")
