@@ -3,6 +3,7 @@
 import os
 import random
 import shutil
+import subprocess
 import tempfile
 import time
 from typing import Callable, NamedTuple
@@ -33,6 +34,13 @@ class Row(NamedTuple):
     label: str
     name: str
     base: str = None
+    inverted: bool = False  # the ratio is base / name
+
+    def ratio(self, figures):
+        """The Spread of its ratio; None if there is none."""
+        if not self.base or not figures.has(self.name, self.base):
+            return None
+        return figures.ratio(*((self.base, self.name) if self.inverted else (self.name, self.base)))
 
 
 class Part:
@@ -40,6 +48,7 @@ class Part:
 
     name = ""
     title = ""
+    needs = ()  # parts that are measured along with it, for its ratios
 
     def __init__(self, bench):
         self.bench = bench
@@ -67,6 +76,7 @@ class Bench:
         self.options = options
         self.figures = Figures()
         self.skipped = []
+        self.failures = []
         self.directory = tempfile.mkdtemp(prefix="twinpool-bench-")
         os.chmod(self.directory, 0o755)  # some of what is compared gives up its rights
         self._processes = []
@@ -165,20 +175,28 @@ class Bench:
         """A line of progress, on stderr."""
         self.options.progress(text)
 
+    def _measure(self, step, number):
+        """One that fails does not take the others with it; the run has failed all the same."""
+        try:
+            step.measure(number)
+        except (process.Failure, subprocess.SubprocessError, OSError) as failure:
+            self.failures.append(f"round {number + 1}, {step.group}: {failure}")
+            self.say(f"FAILED: {self.failures[-1]}")
+
     def run(self, parts):
-        """All rounds of these parts: steps of one group together, every other round in reverse."""
+        """All rounds of these parts: steps of one group one after the other."""
         steps = [step for part in parts for step in part.steps()]
+        # Groups come in the order in which they are first named; the members of each in one of chance, since a fixed
+        # one would give somebody the worst place.
         order = {group: i for i, group in enumerate(dict.fromkeys(step.group for step in steps))}
-        steps.sort(key=lambda step: order[step.group])
         began = time.monotonic()
         for number in range(self.options.rounds):
             round_began = time.monotonic()
-            # Who comes first is left to chance: a fixed order would give somebody the worst place.
             for group in order:
                 members = [step for step in steps if step.group == group and number < step.rounds]
                 random.shuffle(members)
                 for step in members:
-                    step.measure(number)
+                    self._measure(step, number)
             self.rounds_done = number + 1
             now = time.monotonic()
             self.say(f"round {number + 1} of {self.options.rounds}: {now - round_began:.0f} s")

@@ -41,8 +41,7 @@ def table(rows, heads):
 def part_lines(part, figures):
     """The table of one part; none if nothing was measured."""
     rows = [(row.label, spread_text(figures.spread(row.name)), figures.unit(row.name),
-             spread_text(figures.ratio(row.name, row.base))
-             if row.base and figures.has(row.base) else "")
+             spread_text(row.ratio(figures)))
             for row in part.rows() if figures.has(row.name)]
     if not rows:
         return []
@@ -77,11 +76,10 @@ def machine_lines(machine, noise, rounds, seconds):
 def as_json(bench, parts, bars, machine, noise):
     """Everything, as one document."""
     figures = bench.figures
-    ratios = [{"part": part.name, "label": row.label, "of": row.name, "to": row.base,
-               **figures.ratio(row.name, row.base).as_json()}
-              for part in parts for row in part.rows()
-              if row.base and figures.has(row.name, row.base) and figures.ratio(row.name, row.base)]
+    ratios = [{"part": part.name, "label": row.label, "of": row.base if row.inverted else row.name,
+               "to": row.name if row.inverted else row.base, **row.ratio(figures).as_json()}
+              for part in parts for row in part.rows() if row.ratio(figures)]
     return {"machine": machine, "noise": noise, "rounds": bench.rounds_done,
             "seconds_per_load": bench.options.seconds, "figures": figures.as_json(), "ratios": ratios,
             "bars": [{**bar, "spread": bar["spread"].as_json()} for bar in bars],
-            "skipped": bench.skipped}
+            "skipped": bench.skipped, "failures": bench.failures}

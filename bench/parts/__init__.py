@@ -5,8 +5,12 @@ import importlib
 MODULES = {
     "limit": "Limit",
     "pools": "Pools",
+    "rivals": "Rivals",
+    "commands": "Commands",
     "dispatch": "Dispatch",
     "cost": "Cost",
+    "metering": "Metering",
+    "cores": "Cores",
     "startup": "Startup",
 }
 
@@ -14,3 +18,9 @@ MODULES = {
 def part_class(name):
     """The class of a part."""
     return getattr(importlib.import_module(f"bench.parts.{name}"), MODULES[name])
+
+
+def with_needs(names):
+    """These parts and those that they need, in order."""
+    wanted = {need for name in names for need in (name, *part_class(name).needs)}
+    return [name for name in MODULES if name in wanted]

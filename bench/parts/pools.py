@@ -13,6 +13,7 @@ class Pools(Part):
 
     name = "pools"
     title = "twinpool: a no-op job, waited for; ratios to the limit"
+    needs = ("limit",)
 
     def start(self):
         for pool in POOLS:
