@@ -147,11 +147,6 @@ class Bench:
         self._shared[f"{name}/pid"] = running.pid
         return running, port
 
-    def restart_allowed(self, running):
-        """Ends something before the end of the run."""
-        running.stop()
-        self._processes.remove(running)
-
     # --- measuring
 
     def load(self, name, number, port, clients, body_path, path="/jobs", wrapper=()):
@@ -208,6 +203,8 @@ class Bench:
 
     def end(self):
         """Ends all that was started, the last first, and removes what was written."""
+        for running in self._processes:
+            running.ask_to_stop()
         for running in reversed(self._processes):
             running.stop()
         self._processes.clear()

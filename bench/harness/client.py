@@ -65,3 +65,15 @@ class Client:
         if status not in expected:
             raise Failure(f"{method} {path}: {status} {answer[:300]!r}")
         return json.loads(answer)
+
+    def repeat(self, request, count, expected, window=100):
+        """Sends the same request so often, `window` of them under way at most; answers the last body."""
+        answer = b""
+        for first in range(0, count, window):
+            size = min(window, count - first)
+            self.send(request * size)
+            for _ in range(size):
+                status, answer = self.receive()
+                if status != expected:
+                    raise Failure(f"{status} {answer[:300]!r}")
+        return answer

@@ -75,6 +75,11 @@ class Process:
         if self.popen.poll() is not None:
             raise Failure(f"{self.name} left with status {self.popen.returncode}\n{self.log_tail()}")
 
+    def ask_to_stop(self):
+        """SIGTERM, without waiting."""
+        if self.popen.poll() is None:
+            self.popen.terminate()
+
     def stop(self, number=signal.SIGTERM):
         """Ends it and its group; it has END_SECONDS to do so by itself."""
         if self.popen.poll() is None:

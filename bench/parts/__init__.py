@@ -10,7 +10,11 @@ MODULES = {
     "dispatch": "Dispatch",
     "cost": "Cost",
     "metering": "Metering",
+    "scaling": "Scaling",
+    "payload": "Payload",
+    "depth": "Depth",
     "cores": "Cores",
+    "memory": "Memory",
     "startup": "Startup",
 }
 
