@@ -7,7 +7,7 @@
  *
  * prints one line of JSON: for each channel the median, the 99th percentile and the mean of the
  * round trips in nanoseconds; and, with 64 messages under way over SOCK_SEQPACKET, messages a
- * second. A message has 64 bytes. With "apart" the two are bound to different processors; without,
+ * second and the CPU time that each side spends on one message there and back. A message has 64 bytes. With "apart" the two are bound to different processors; without,
  * the scheduler places them, and may put both on one.
  */
 #include <errno.h>
@@ -283,29 +283,45 @@ static bool measure(struct channel *channel, int64_t *sample, size_t count)
 	return good;
 }
 
-/* Messages there and back a second with DEPTH of them under way. */
-static bool measure_depth(double *ret_rate)
+static int64_t cpu_ns(clockid_t clock)
+{
+	struct timespec used;
+
+	clock_gettime(clock, &used);
+	return (int64_t)used.tv_sec * NS_PER_S + used.tv_nsec;
+}
+
+/* Messages there and back with DEPTH of them under way. */
+static bool measure_depth(void)
 {
 	struct channel channel = channels[0];
 	bool good = channel.open(&channel);
 	pid_t child = good ? start_child(&channel) : -1;
+	clockid_t child_clock;
 
-	if (child < 0)
+	if (child < 0 || clock_getcpuclockid(child, &child_clock) != 0)
 		return false;
 	int64_t began_ns = now_ns();
+	int64_t began_cpu_ns = cpu_ns(CLOCK_PROCESS_CPUTIME_ID);
+	int64_t began_child_ns = cpu_ns(child_clock);
 	for (int i = 0; good && i < DEPTH; i++)
 		good = put(channel.to_child[1]);
 	for (int i = 0; good && i < DEPTH * BATCHES; i++)
 		good = get(channel.to_parent[0]) && put(channel.to_child[1]);
-	*ret_rate = (double)DEPTH * BATCHES * NS_PER_S / (double)(now_ns() - began_ns);
+	double count = (double)DEPTH * BATCHES;
+	double took_ns = (double)(now_ns() - began_ns);
+	double cpu = (double)(cpu_ns(CLOCK_PROCESS_CPUTIME_ID) - began_cpu_ns);
+	double child_cpu = (double)(cpu_ns(child_clock) - began_child_ns);
 	end_child(child);
+	printf("\"seqpacket_depth_64\": {\"messages_per_s\": %.0f, \"cpu_ns\": %.0f, "
+	       "\"child_cpu_ns\": %.0f}}\n",
+	       count * NS_PER_S / took_ns, cpu / count, child_cpu / count);
 	return good;
 }
 
 int main(int argc, char **argv)
 {
 	size_t count = argc > 1 ? strtoul(argv[1], NULL, 10) : 0;
-	double rate;
 
 	apart = argc > 2 && strcmp(argv[2], "apart") == 0;
 	if (count < 100 || count > 10000000 || argc > 3 || (argc == 3 && !apart)) {
@@ -324,9 +340,7 @@ int main(int argc, char **argv)
 		}
 		fflush(stdout);
 	}
-	if (!measure_depth(&rate))
-		return 1;
-	printf("\"seqpacket_depth_64\": {\"messages_per_s\": %.0f}}\n", rate);
+	bool good = measure_depth();
 	free(sample);
-	return 0;
+	return good ? 0 : 1;
 }

@@ -82,6 +82,8 @@ class Bench:
         self._processes = []
         self._shared = {}
         self.rounds_done = 0
+        self.began = time.monotonic()
+        self.cpu_of_killed = 0.0  # seconds; whom the kernel does not add to our children's
 
     # --- starting
 
@@ -149,9 +151,9 @@ class Bench:
 
     # --- measuring
 
-    def load(self, name, number, port, clients, body_path, path="/jobs", wrapper=()):
+    def load(self, name, number, port, clients, body_path, path="/jobs", wrapper=(), seconds=None):
         """One run of wrk; adds NAME/rate, NAME/p50 and NAME/p99, and answers the Load."""
-        found = wrk.run(port, path, body_path, clients, self.options.seconds, wrapper)
+        found = wrk.run(port, path, body_path, clients, seconds or self.options.seconds, wrapper)
         self.figures.add(f"{name}/rate", number, found.rate, "/s")
         self.figures.add(f"{name}/p50", number, found.p50_us, "µs")
         self.figures.add(f"{name}/p99", number, found.p99_us, "µs")
@@ -166,6 +168,11 @@ class Bench:
         self.skipped.append({"what": what, "why": str(why)})
         self.say(f"skipped: {what}: {why}")
 
+    def fail(self, what, why):
+        """Notes that something did not do what it should; the run has failed."""
+        self.failures.append(f"{what}: {why}")
+        self.say(f"FAILED: {what}: {why}")
+
     def say(self, text):
         """A line of progress, on stderr."""
         self.options.progress(text)
@@ -175,8 +182,7 @@ class Bench:
         try:
             step.measure(number)
         except (process.Failure, subprocess.SubprocessError, OSError) as failure:
-            self.failures.append(f"round {number + 1}, {step.group}: {failure}")
-            self.say(f"FAILED: {self.failures[-1]}")
+            self.fail(f"round {number + 1}, {step.group}", failure)
 
     def run(self, parts):
         """All rounds of these parts: steps of one group one after the other."""
@@ -184,7 +190,6 @@ class Bench:
         # Groups come in the order in which they are first named; the members of each in one of chance, since a fixed
         # one would give somebody the worst place.
         order = {group: i for i, group in enumerate(dict.fromkeys(step.group for step in steps))}
-        began = time.monotonic()
         for number in range(self.options.rounds):
             round_began = time.monotonic()
             for group in order:
@@ -195,7 +200,7 @@ class Bench:
             self.rounds_done = number + 1
             now = time.monotonic()
             self.say(f"round {number + 1} of {self.options.rounds}: {now - round_began:.0f} s")
-            if now - began + (now - round_began) * 0.8 > self.options.minutes * 60 \
+            if now - self.began + (now - round_began) * 0.8 > self.options.minutes * 60 \
                     and number + 1 < self.options.rounds:
                 self.skip(f"{self.options.rounds - number - 1} rounds",
                           f"{self.options.minutes} minutes would not do")

@@ -2,10 +2,11 @@
 
 import json
 import os
+import signal
 import subprocess
 import time
 
-from bench.harness import process
+from bench.harness import kernel, process
 from bench.harness.client import Client
 
 LIMITLESS = {"queue_jobs": 10000000, "queue_bytes": 1 << 40}
@@ -39,6 +40,8 @@ class Twinpool(process.Process):
                              pass_fds=(write_end,), stdout=subprocess.DEVNULL)
         finally:
             os.close(write_end)
+        self._bench = bench
+        self._pools = document["pools"]
         self._ready = ready
         self.port = None
         self._client = None
@@ -62,10 +65,16 @@ class Twinpool(process.Process):
             self._client = Client(self.port)
         return self._client
 
-    def stop(self, number=15):
+    def stop(self, number=signal.SIGTERM):
         if self._client:
             self._client.close()
         super().stop(number)
+
+    def kill(self):
+        """Ends it without its doing anything more."""
+        pids = [self.server_pid, *(pid for name in self._pools for pid in self.host_pids(name))]
+        self._bench.cpu_of_killed += sum(kernel.cpu_ns(pid) for pid in pids) / 1e9
+        self.stop(signal.SIGKILL)
 
     @property
     def server_pid(self):

@@ -16,7 +16,9 @@ MODULES = {
     "cores": "Cores",
     "memory": "Memory",
     "startup": "Startup",
+    "against": "Against",
 }
+DEFAULT = tuple(name for name in MODULES if name != "against")
 
 
 def part_class(name):

@@ -46,6 +46,8 @@ class Commands(Part):
                 self._others[name] = (label, start())
             except Missing as missing:
                 self.bench.skip(label, missing)
+            except Failure as failure:
+                self.bench.fail(label, failure)
 
     def _spawn(self, name, megabytes, number):
         command = [self.bench.program("spawn_loop"), str(self.bench.options.scaled(1000)), str(megabytes),

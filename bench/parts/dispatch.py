@@ -33,8 +33,10 @@ class Dispatch(Part):
         for channel in CHANNELS:
             self.bench.figures.add(f"pingpong/{placement}/{channel}", number,
                                    found[channel]["median_ns"] / 1e3, "µs")
-        self.bench.figures.add(f"pingpong/{placement}/depth", number,
-                               found["seqpacket_depth_64"]["messages_per_s"], "/s")
+        deep = found["seqpacket_depth_64"]
+        self.bench.figures.add(f"pingpong/{placement}/depth", number, deep["messages_per_s"], "/s")
+        self.bench.figures.add(f"pingpong/{placement}/server_cpu", number, deep["cpu_ns"] / 1e3, "µs/job")
+        self.bench.figures.add(f"pingpong/{placement}/worker_cpu", number, deep["child_cpu_ns"] / 1e3, "µs/job")
 
     def _twinpool(self, pool, number):
         client = self.bench.twinpool().client
@@ -63,7 +65,20 @@ class Dispatch(Part):
             for channel in CHANNELS:
                 yield Row(f"bare {channel}{words}", f"pingpong/{placement}/{channel}")
         yield Row("bare seqpacket, 64 under way: messages", "pingpong/free/depth")
+        yield Row("bare seqpacket, 64 under way: CPU of who asks", "pingpong/free/server_cpu")
+        yield Row("bare seqpacket, 64 under way: CPU of who answers", "pingpong/free/worker_cpu")
         for pool in POOLS:
             yield Row(f"{pool}: dispatch_ms + collect_ms", f"dispatch/{pool}/both", "pingpong/free/seqpacket")
             for name in ("dispatch", "collect", "run", "total"):
                 yield Row(f"{pool}: {name}_ms", f"dispatch/{pool}/{name}")
+
+    def notes(self):
+        figures = self.bench.figures
+        names = ("limit/64/server_cpu", "limit/64/wrk_cpu", "pingpong/free/server_cpu", "pingpong/free/worker_cpu")
+        if not figures.has("limit/64/rate", *names):
+            return
+        parts = [figures.spread(name).median for name in names]
+        share = figures.combined(lambda rate, *used: 2e6 / sum(used) / rate, "limit/64/rate", *names)
+        yield ("What two cores leave: the bare server's CPU ({:.1f} µs a job at 64 clients), wrk's ({:.1f}), and a message to a worker and "
+               "back ({:.1f} on the server's side, {:.1f} on the worker's) are {:.1f} µs; two cores that were never idle would so carry "
+               "{:,.0f} jobs/s, {:.2f} of the bare server's.").format(*parts, sum(parts), 2e6 / sum(parts), share.median)

@@ -59,7 +59,7 @@ class Memory(Part):
             add("memory/kept", number, (pss() - idle) / count, "B")
             self._waiters(twinpool, pss, queued, number)
         finally:
-            twinpool.stop(9)
+            twinpool.kill()
 
     def _waiters(self, twinpool, pss, queued, number):
         clients = []

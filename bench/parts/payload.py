@@ -3,11 +3,13 @@
 import json
 
 from bench.harness.bench import Part, Row, Step
+from bench.harness.report import people
 from bench.harness.twinpool import body_of
 
 SIZES = {100: "100 B", 1 << 10: "1 KiB", 10 << 10: "10 KiB", 100 << 10: "100 KiB", 1 << 20: "1 MiB", 10 << 20: "10 MiB"}
 POOLS = ("process", "thread")
 MOST_UNDER_WAY = 8 << 20
+LONGER_FROM = 10 << 20  # there are few of them in a second
 ROUNDS = 3
 
 
@@ -37,7 +39,8 @@ class Payload(Part):
     def _measure(self, who, size, number):
         port = self.bench.bare_port(f"bare-{size}") if who == "bare" else self.bench.twinpool().port
         self.bench.load(f"payload/{who}/{size}", number, port, self.clients(size),
-                        self._bodies["process" if who == "bare" else who, size])
+                        self._bodies["process" if who == "bare" else who, size],
+                        seconds=self.bench.options.seconds * (3 if size >= LONGER_FROM else 1))
 
     def steps(self):
         for size in SIZES:
@@ -47,5 +50,5 @@ class Payload(Part):
     def rows(self):
         for who in ("bare", *POOLS):
             for size, label in SIZES.items():
-                yield Row(f"{who}, {label}, {self.clients(size)} clients: jobs", f"payload/{who}/{size}/rate",
+                yield Row(f"{who}, {label}, {people(self.clients(size))}: jobs", f"payload/{who}/{size}/rate",
                           f"payload/bare/{size}/rate" if who != "bare" else None)

@@ -58,8 +58,10 @@ class Rivals(Part):
                 self._try_out(rival, port)
             except Missing as missing:
                 self.bench.skip(rival.label, missing)
-                continue
-            self._ports[rival] = port
+            except (Failure, OSError) as failure:
+                self.bench.fail(rival.label, failure)
+            else:
+                self._ports[rival] = port
 
     def _try_out(self, rival, port):
         """It must do the job, and is warm afterwards."""
