@@ -27,7 +27,8 @@ class Twinpool(process.Process):
 
     def __init__(self, bench, name="twinpool", pools=None, binary=None, wait_ready=True, **config):
         document = {"server": {"listen": "127.0.0.1:0", "max_body_bytes": 1 << 26,
-                               "max_batch_jobs": 1000000, "shutdown_grace_ms": 0},
+                               "max_batch_jobs": 1000000, "shutdown_grace_ms": 0,
+                               "idle_timeout_ms": 3600000},  # we come back in the next round
                     "log": {"level": "warning"}, "pools": pools or two_pools(), **config}
         path = os.path.join(bench.directory, f"{name}.json")
         with open(path, "w", encoding="utf-8") as file:
