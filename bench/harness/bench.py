@@ -202,8 +202,8 @@ class Bench:
             self.say(f"round {number + 1} of {self.options.rounds}: {now - round_began:.0f} s")
             if now - self.began + (now - round_began) * 0.8 > self.options.minutes * 60 \
                     and number + 1 < self.options.rounds:
-                self.skip(f"{self.options.rounds - number - 1} rounds",
-                          f"{self.options.minutes} minutes would not do")
+                self.skip(f"rounds after the {number + 1}. of {self.options.rounds}",
+                          f"{self.options.minutes:g} minutes would not do")
                 break
 
     def end(self):

@@ -7,6 +7,7 @@ import subprocess
 from bench.harness.bench import Part, Row, Step
 from bench.harness.client import request_bytes
 from bench.harness.process import Failure
+from bench.harness.report import number as number_text
 from bench.harness.twinpool import no_op_body
 
 CHANNELS = ("seqpacket", "pipe", "eventfd", "futex")
@@ -75,10 +76,12 @@ class Dispatch(Part):
     def notes(self):
         figures = self.bench.figures
         names = ("limit/64/server_cpu", "limit/64/wrk_cpu", "pingpong/free/server_cpu", "pingpong/free/worker_cpu")
-        if not figures.has("limit/64/rate", *names):
+        if not figures.has(*names):
             return
-        parts = [figures.spread(name).median for name in names]
-        share = figures.combined(lambda rate, *used: 2e6 / sum(used) / rate, "limit/64/rate", *names)
-        yield ("What two cores leave: the bare server's CPU ({:.1f} µs a job at 64 clients), wrk's ({:.1f}), and a message to a worker and "
-               "back ({:.1f} on the server's side, {:.1f} on the worker's) are {:.1f} µs; two cores that were never idle would so carry "
-               "{:,.0f} jobs/s, {:.2f} of the bare server's.").format(*parts, sum(parts), 2e6 / sum(parts), share.median)
+        server, load, ask, answer = (figures.spread(name).median for name in names)
+        least = figures.combined(lambda *used: sum(used), *names).median
+        yield (f"What two cores leave: at 64 clients a job costs the bare server {number_text(server)} µs of CPU and wrk "
+               f"{number_text(load)}; a message to a worker and back costs {number_text(ask)} on the server's side and "
+               f"{number_text(answer)} on the worker's. With these {number_text(least)} µs two cores, never idle, carry "
+               f"{2e6 / least:,.0f} jobs/s: {number_text(2 * max(server, load) / least)} of what the bare server does "
+               "where it and wrk have a core each.")

@@ -8,8 +8,8 @@ from bench.harness.twinpool import body_of
 
 SIZES = {100: "100 B", 1 << 10: "1 KiB", 10 << 10: "10 KiB", 100 << 10: "100 KiB", 1 << 20: "1 MiB", 10 << 20: "10 MiB"}
 POOLS = ("process", "thread")
-MOST_UNDER_WAY = 8 << 20
-LONGER_FROM = 10 << 20  # there are few of them in a second
+MOST_UNDER_WAY = 4 << 20
+LONGER_FROM = 1 << 20  # there are few of them in a second
 ROUNDS = 3
 
 
