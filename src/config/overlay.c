@@ -29,6 +29,8 @@ static const struct setting {
 	{"TWINPOOL_LOG_FORMAT", "log", "format"},
 	{"TWINPOOL_DEFAULT_POOL", NULL, "default_pool"},
 	{"TWINPOOL_SHUTDOWN_GRACE_MS", "server", "shutdown_grace_ms"},
+	{"TWINPOOL_TOKENS_FILE", "server", "tokens_file"},
+	{"TWINPOOL_ALLOW_ANONYMOUS", "server", "allow_anonymous"},
 };
 
 /* Of a pool; behind TWINPOOL_POOL_<NAME>. */
@@ -88,13 +90,25 @@ static struct target find_target(json_t *tree, const json_t *schema, const char 
 	return target;
 }
 
-/* An integer where the schema may take one and the text is one, else a string; NULL for text that
- * is no UTF-8. */
+/* What a variable says for a boolean; NULL for anything else. */
+static json_t *boolean_value(const char *text)
+{
+	if (strcmp(text, "1") == 0 || strcmp(text, "true") == 0)
+		return json_true();
+	return strcmp(text, "0") == 0 || strcmp(text, "false") == 0 ? json_false() : NULL;
+}
+
+/* A boolean or an integer where the schema may take one and the text is one, else a string; NULL
+ * for text that is no UTF-8. */
 static json_t *text_value(const json_t *schema, const char *text)
 {
 	const json_t *type = json_object_get(schema, "type");
 	const char *digits = text[0] == '-' ? text + 1 : text;
 
+	if (json_is_string(type) && strcmp(json_string_value(type), "boolean") == 0) {
+		json_t *boolean = boolean_value(text);
+		return boolean != NULL ? boolean : json_string(text);
+	}
 	if (!json_is_string(type) || strcmp(json_string_value(type), "string") != 0) {
 		if (digits[0] != '\0' && digits[strspn(digits, "0123456789")] == '\0') {
 			long long number;
@@ -332,6 +346,8 @@ static int apply_flags(json_t *tree, const json_t *schema, const struct config_f
 		{flags->data_dir, "--data-dir", NULL, "data_dir"},
 		{flags->log_level, "--log-level", "log", "level"},
 		{flags->log_format, "--log-format", "log", "format"},
+		{flags->tokens_file, "--tokens-file", "server", "tokens_file"},
+		{flags->allow_anonymous, "--allow-anonymous", "server", "allow_anonymous"},
 	};
 
 	for (size_t i = 0; i < sizeof(given) / sizeof(given[0]); i++) {

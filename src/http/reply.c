@@ -28,6 +28,7 @@ static void log_reply(const struct request *request, const struct reply *reply)
 	log_event(level, "request", log_str("request_id", request->id),
 		  log_str("method", request->method), log_str("path", request->path),
 		  log_int("status", reply->status), log_float("ms", ms),
+		  log_str("client", request->access.client[0] ? request->access.client : NULL),
 		  log_str("job", request->has_job ? id_format(&request->job, job) : NULL),
 		  log_str("detail", reply->detail));
 }
@@ -51,6 +52,7 @@ static bool add_headers(struct MHD_Response *response, struct request *request,
 	       add_header(response, MHD_HTTP_HEADER_LOCATION, reply->location) &&
 	       add_header(response, "Preference-Applied", reply->preference) &&
 	       add_header(response, MHD_HTTP_HEADER_ALLOW, reply->allow) &&
+	       add_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, reply->authenticate) &&
 	       add_header(response, MHD_HTTP_HEADER_RETRY_AFTER,
 			  reply->retry_after ? seconds : NULL) &&
 	       add_header(response, MHD_HTTP_HEADER_CONNECTION, close ? "close" : NULL);
@@ -188,8 +190,9 @@ static void write_place(struct json_writer *writer, const char *detail)
 	json_write_uint(writer, "column", column);
 }
 
+/* scope: of a refusal that lacks it, or NULL. */
 static enum MHD_Result send_problem(struct request *request, struct reply *reply,
-				    const struct error *error)
+				    const struct error *error, const char *scope)
 {
 	struct buffer body = {0};
 	struct json_writer writer = {.buffer = &body};
@@ -201,6 +204,8 @@ static enum MHD_Result send_problem(struct request *request, struct reply *reply
 	json_write_string(&writer, "detail", error->message);
 	if (error->field[0] != '\0')
 		json_write_string(&writer, "field", error->field);
+	if (scope)
+		json_write_string(&writer, "scope", scope);
 	if (error->code == ERROR_SYNTAX)
 		write_place(&writer, error->message);
 	json_write_string(&writer, "request_id", request->id);
@@ -224,7 +229,7 @@ enum MHD_Result reply_error(struct request *request, const struct error *error,
 {
 	struct reply reply = {.status = status_of(error->code), .retry_after = retry_after};
 
-	return send_problem(request, &reply, error);
+	return send_problem(request, &reply, error, NULL);
 }
 
 enum MHD_Result reply_problem(struct request *request, unsigned int status, const char *allow,
@@ -234,5 +239,15 @@ enum MHD_Result reply_problem(struct request *request, unsigned int status, cons
 	struct error error;
 
 	(void)error_set(&error, ERROR_NONE, NULL, "%s", detail);
-	return send_problem(request, &reply, &error);
+	return send_problem(request, &reply, &error, NULL);
+}
+
+enum MHD_Result reply_refusal(struct request *request, unsigned int status,
+			      const char *authenticate, const char *scope, const char *detail)
+{
+	struct reply reply = {.status = status, .authenticate = authenticate};
+	struct error error;
+
+	(void)error_set(&error, ERROR_NONE, NULL, "%s", detail);
+	return send_problem(request, &reply, &error, scope);
 }

@@ -22,6 +22,7 @@ struct reply {
 	const char *location;
 	const char *preference; /* Preference-Applied */
 	const char *allow;
+	const char *authenticate; /* WWW-Authenticate */
 	unsigned int retry_after; /* seconds */
 	const char *detail;	  /* for the log */
 };
@@ -47,5 +48,9 @@ enum MHD_Result reply_error(struct request *request, const struct error *error,
  * not there (404). allow may be NULL. */
 enum MHD_Result reply_problem(struct request *request, unsigned int status, const char *allow,
 			      const char *detail);
+
+/* Sends 401 or 403 with WWW-Authenticate; scope is the one that is lacking, or NULL. */
+enum MHD_Result reply_refusal(struct request *request, unsigned int status,
+			      const char *authenticate, const char *scope, const char *detail);
 
 #endif

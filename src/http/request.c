@@ -86,7 +86,9 @@ static struct request *request_new(struct http *http, struct MHD_Connection *con
 	request->started_ns = clock_monotonic_ns();
 	wait_init(&request->wait);
 	take_id(request);
-	request->keeps_body = route_find(request);
+	bool wants_body = route_find(request);
+	access_judge(request);
+	request->keeps_body = wants_body && request->access.status == 0;
 	http->requests++;
 	http->requests_open++;
 	return request;
@@ -119,10 +121,20 @@ static enum MHD_Result answer_too_large(struct request *request)
 	return reply_error(request, &error, 0);
 }
 
+static bool announces_body(const struct request *request)
+{
+	return content_length(request) > 0 || header(request, MHD_HTTP_HEADER_TRANSFER_ENCODING);
+}
+
 static enum MHD_Result begin(struct request *request)
 {
 	uint64_t length = content_length(request);
 
+	if (request->access.status && announces_body(request)) {
+		request->close = true; /* its body is not waited for */
+		request_set_complete(request);
+		return access_refuse(request);
+	}
 	if (length > server_config(request->http->server)->max_body_bytes)
 		return answer_too_large(request);
 	if (request->keeps_body && length > 0)
@@ -153,6 +165,8 @@ static enum MHD_Result dispatch(struct request *request)
 	struct error error;
 
 	request_set_complete(request);
+	if (request->access.status)
+		return access_refuse(request);
 	if (request->too_large)
 		return answer_too_large(request);
 	if (buffer_failed(&request->body)) {

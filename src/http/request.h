@@ -18,6 +18,7 @@
 #include "base/buffer.h"
 #include "base/error.h"
 #include "base/id.h"
+#include "http/access.h"
 #include "http/daemon.h"
 #include "http/stream.h"
 #include "http/wait.h"
@@ -45,6 +46,7 @@ struct request {
 	char segment[REQUEST_SEGMENT_MAX + 1]; /* target, if the path goes on behind it */
 	const char *query[QUERY_NAMES]; /* decoded; NULL if not given; "" if without a value */
 	char id[REQUEST_ID_MAX + 1];
+	struct access access;
 	int64_t started_ns;
 	size_t route; /* its place among the counters, see route_name() */
 

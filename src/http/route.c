@@ -154,6 +154,38 @@ struct route_name route_name(size_t place)
 	return (struct route_name){method_names[routes[place - 1].method], routes[place - 1].path};
 }
 
+bool route_is_open(const struct request *request)
+{
+	static const char *const open_paths[] = {"/healthz", "/readyz"};
+
+	for (size_t i = 0; i < sizeof(open_paths) / sizeof(open_paths[0]); i++)
+		if (strcmp(request->path, open_paths[i]) == 0)
+			return true;
+	return false;
+}
+
+unsigned int route_scope(const struct request *request)
+{
+	enum method method = method_parse(request->method);
+
+	if (request->route == 0)
+		return 0;
+	switch (method) {
+	case METHOD_GET:
+	case METHOD_HEAD:
+		return SCOPE_READ;
+	case METHOD_POST:
+	case METHOD_DELETE:
+		return SCOPE_SUBMIT;
+	case METHOD_PATCH:
+		return SCOPE_ADMIN;
+	case METHOD_OPTIONS:
+	case METHOD_OTHER:
+		break;
+	}
+	return 0;
+}
+
 enum MHD_Result route_dispatch(struct request *request)
 {
 	enum method method = method_parse(request->method);

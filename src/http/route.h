@@ -35,6 +35,13 @@ struct route_name {
 size_t route_count(void);
 struct route_name route_name(size_t place);
 
+/* Whether anybody may ask: health only. */
+bool route_is_open(const struct request *request);
+
+/* The scope (enum scope) that the route needs, by its method; 0 if there is no such route. After
+ * route_find(). */
+unsigned int route_scope(const struct request *request);
+
 /* Answers a request that has been read whole. */
 enum MHD_Result route_dispatch(struct request *request);
 

@@ -29,6 +29,23 @@ struct service {
 	struct loop_timer flush;
 };
 
+/* What whoever runs it ought to know of who may use it. */
+static void log_access(const struct service *service)
+{
+	const struct config *config = service->loaded->config;
+
+	if (config->tokens)
+		log_info("tokens", log_str("file", config->tokens_file),
+			 log_uint("count", config->tokens->count));
+	if (config->tokens && config->tokens->readable_by_all)
+		log_warning("tokens_readable_by_all", log_str("file", config->tokens_file),
+			    log_str("detail", "it has digests only; still better: chmod o-r"));
+	if (!config->tokens && config->allow_anonymous)
+		log_warning("open_to_all", log_str("url", http_url(service->http)),
+			    log_str("detail", "whoever can reach this address may run jobs; "
+					      "server.tokens_file makes them need a token"));
+}
+
 static void announce_ready(struct service *service)
 {
 	char line[512];
@@ -122,6 +139,7 @@ static bool reload(void *data, uint64_t digest, char *found, size_t found_length
 	loaded_release(&previous);
 	log_set_level(service->loaded->config->log_level);
 	log_info("reloaded", log_str("config", service->loaded->config->path));
+	log_access(service);
 	return true;
 }
 
@@ -144,9 +162,11 @@ static int start(struct service *service, int channel)
 	if (status < 0)
 		log_error("listen_failed", log_str("field", error.field),
 			  log_str("error", error.message));
-	else
-		log_info("listening", log_str("url", http_url(service->http)));
-	return status;
+	if (status < 0)
+		return status;
+	log_info("listening", log_str("url", http_url(service->http)));
+	log_access(service);
+	return 0;
 }
 
 int service_run(struct loaded *loaded, const struct config_flags *flags, int channel, int ready_fd)

@@ -79,9 +79,10 @@ def _require(condition, what, answer):
 class Client:
     """One keep-alive connection. Not for several threads at once."""
 
-    def __init__(self, host, port, timeout=DEFAULT_TIMEOUT):
+    def __init__(self, host, port, timeout=DEFAULT_TIMEOUT, token=None):
         self.host = host
         self.port = port
+        self._token = token
         self._connection = http.client.HTTPConnection(host, port, timeout=seconds(timeout))
 
     def close(self):
@@ -91,6 +92,8 @@ class Client:
     def request(self, method, path, body=None, headers=None):
         """Sends one request and answers the checked Answer. A dict or list body becomes JSON."""
         headers = dict(headers or {})
+        if self._token is not None:
+            headers.setdefault("Authorization", f"Bearer {self._token}")
         if isinstance(body, (dict, list)):
             body = json.dumps(body).encode()
             headers.setdefault("Content-Type", "application/json")

@@ -107,6 +107,7 @@ class Service:
         self._server_pid = None
         self.host = "127.0.0.1"
         self.port = None
+        self.token = None  # what clients bring, where the service wants one
 
     # --- start
 
@@ -143,7 +144,7 @@ class Service:
 
     def client(self, **options):
         """A new keep-alive client; closed when the service is."""
-        client = Client(self.host, self.port, **options)
+        client = Client(self.host, self.port, **{"token": self.token, **options})
         self._clients.append(client)
         return client
 
@@ -162,7 +163,7 @@ class Service:
     def server_pid(self):
         """The server's pid, as it says itself; one service has one server for its whole life."""
         if self._server_pid is None:
-            client = Client(self.host, self.port)
+            client = Client(self.host, self.port, token=self.token)
             self._server_pid = client.stats()["server"]["pid"]
             client.close()
         return self._server_pid

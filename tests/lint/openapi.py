@@ -69,6 +69,7 @@ def breaks_of_references(document):
             resolve(document, {"$ref": reference})
         except (KeyError, TypeError):
             yield f"{path}: {reference} does not exist"
+    used.update(f"#/components/securitySchemes/{name}" for entry in document["security"] for name in entry)
     for kind, components in document["components"].items():
         for name in components:
             if f"#/components/{kind}/{name}" not in used:
@@ -97,6 +98,8 @@ def breaks_of_operations(document):
             yield f"{where}: describes the path parameters {sorted(named)}"
         if not operation.get("responses") or not operation.get("summary"):
             yield f"{where}: has no responses or no summary"
+        if operation.get("security") != [] and not {"401", "403"} <= set(operation.get("responses", ())):
+            yield f"{where}: has no 401 and 403, and does not say that it is open: security: []"
         if not set(operation.get("tags", ())) <= tags:
             yield f"{where}: has a tag that the document does not list"
 

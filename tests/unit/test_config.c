@@ -753,7 +753,8 @@ static void test_too_many_pools(void **state)
 
 static void listens(const char *text, const char *host, unsigned int port)
 {
-	struct config *config = load_with(&(struct config_flags){.listen = text}, NULL);
+	struct config *config =
+		load_with(&(struct config_flags){.listen = text, .allow_anonymous = "true"}, NULL);
 
 	assert_string_equal(config->listen_host, host);
 	assert_int_equal(config->listen_port, port);
@@ -810,6 +811,77 @@ static void test_listen(void **state)
 		"with a port from 0 to 65535");
 }
 
+/* Beyond this machine only with tokens, or if it is said. */
+static void test_anonymous(void **state)
+{
+	static const char *const near[] = {"127.0.0.1:0", "127.9.9.9:1", "[::1]:0", "localhost:1",
+					   "LOCALHOST:1"};
+	static const char *const far[] = {"0.0.0.0:0", "[::]:0",      "10.0.0.1:1",
+					  "my-host:1", "128.0.0.1:1", "[::ffff:10.0.0.1]:1"};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(near) / sizeof(near[0]); i++)
+		config_free(load_with(&(struct config_flags){.listen = near[i]}, NULL));
+	for (size_t i = 0; i < sizeof(far) / sizeof(far[0]); i++) {
+		char message[300];
+
+		(void)snprintf(
+			message, sizeof(message),
+			"found the string \"%s\", which others than this machine can reach, "
+			"without tokens; expected a loopback address, server.tokens_file, or "
+			"server.allow_anonymous (TWINPOOL_ALLOW_ANONYMOUS=1)",
+			far[i]);
+		expect_failure(&(struct config_flags){.listen = far[i]}, NULL, "--listen", message);
+	}
+	refuses_variable("TWINPOOL_ALLOW_ANONYMOUS=yes", "TWINPOOL_ALLOW_ANONYMOUS",
+			 "found the string \"yes\"; expected true or false");
+	struct config *config =
+		load_text("{\"server\":{\"listen\":\"0.0.0.0:1\",\"allow_anonymous\":true}}");
+	assert_true(config->allow_anonymous);
+	assert_null(config->tokens);
+	config_free(config);
+}
+
+#define TOKEN_LINE                                                                                 \
+	"ci submit,read sha256:00112233445566778899aabbccddeeff:"                                  \
+	"c9bb7fac35c55d6a5d2f2b4ef2e2f2cd1dc0a2dcb03d43f2a5a1b4c3f3a0d2e1\n"
+
+/* The file lies beside the configuration; its bytes are part of the digest. */
+static void test_tokens_file(void **state)
+{
+	char path[sizeof(directory) + 16];
+	struct config *first;
+	struct config *second;
+	FILE *stream;
+
+	(void)state;
+	(void)snprintf(path, sizeof(path), "%s/tokens", directory);
+	for (int i = 0; i < 2; i++) {
+		stream = fopen(path, i == 0 ? "w" : "a");
+		assert_non_null(stream);
+		assert_true(fputs(i == 0 ? TOKEN_LINE : "# more\n", stream) >= 0);
+		assert_int_equal(fclose(stream), 0);
+		assert_int_equal(chmod(path, i == 0 ? 0600 : 0644), 0);
+		*(i == 0 ? &first : &second) = load_text(
+			"{\"server\":{\"listen\":\"0.0.0.0:1\",\"tokens_file\":\"tokens\"}}");
+	}
+	assert_string_equal(first->tokens_file, path);
+	assert_int_equal(first->tokens->count, 1);
+	assert_false(first->tokens->readable_by_all);
+	assert_true(second->tokens->readable_by_all);
+	assert_true(first->digest != second->digest);
+	config_free(first);
+	config_free(second);
+
+	assert_int_equal(chmod(path, 0602), 0);
+	refuses_beginning("{\"server\":{\"tokens_file\":\"tokens\"}}", "server.tokens_file", path);
+	assert_int_equal(unlink(path), 0);
+	refuses_beginning("{\"server\":{\"tokens_file\":\"tokens\"}}", "server.tokens_file", path);
+	expect_failure(&(struct config_flags){.tokens_file = "/none"}, NULL, "--tokens-file",
+		       "/none: found a file that cannot be read (No such file or directory); "
+		       "expected lines of tokens, at most 65536 bytes");
+}
+
 static void test_data_dir(void **state)
 {
 	struct config *config = load_text("{\"data_dir\":\"data\"}");
@@ -845,6 +917,7 @@ static void test_variables(void **state)
 		(char[]){"TWINPOOL_POOL_MY_POOL_MAX_HOSTS=9"},
 		(char[]){"TWINPOOL_POOL_MY_POOL_THREADS=cores"},
 		(char[]){"TWINPOOL_READY_FD=3"},
+		(char[]){"TWINPOOL_ALLOW_ANONYMOUS=1"},
 		NULL,
 	};
 	struct config *config;
@@ -854,6 +927,7 @@ static void test_variables(void **state)
 	write_file("{\"log\":{\"level\":\"error\"},\"pools\":{\"a\":{},\"my-pool\":{}},\"data_"
 		   "dir\":\"x\"}");
 	config = load_with(&(struct config_flags){.listen = "h:1"}, environment);
+	assert_true(config->allow_anonymous);
 	assert_string_equal(config->path, file);
 	assert_string_equal(config->listen_host, "h"); /* the flag wins */
 	assert_string_equal(config->data_dir, "/data");
@@ -909,7 +983,8 @@ static void test_variables_are_wrong(void **state)
 		"TWINPOOL_PORT=1", "TWINPOOL_PORT",
 		"found an unknown variable; expected one of TWINPOOL_CONFIG, TWINPOOL_READY_FD, "
 		"TWINPOOL_LISTEN, TWINPOOL_DATA_DIR, TWINPOOL_LOG_LEVEL, TWINPOOL_LOG_FORMAT, "
-		"TWINPOOL_DEFAULT_POOL, TWINPOOL_SHUTDOWN_GRACE_MS, TWINPOOL_POOL_<NAME>_HOSTS, "
+		"TWINPOOL_DEFAULT_POOL, TWINPOOL_SHUTDOWN_GRACE_MS, TWINPOOL_TOKENS_FILE, "
+		"TWINPOOL_ALLOW_ANONYMOUS, TWINPOOL_POOL_<NAME>_HOSTS, "
 		"TWINPOOL_POOL_<NAME>_MAX_HOSTS, TWINPOOL_POOL_<NAME>_THREADS");
 	refuses_variable(
 		"TWINPOOL_CONFIG=/none.json", "TWINPOOL_CONFIG",
@@ -1195,6 +1270,8 @@ int main(void)
 		cmocka_unit_test(test_ambiguous_pool_variable),
 		cmocka_unit_test(test_most_hosts_of_one_or_hosts_of_another),
 		cmocka_unit_test(test_digest),
+		cmocka_unit_test(test_anonymous),
+		cmocka_unit_test(test_tokens_file),
 		cmocka_unit_test(test_reload_allows),
 		cmocka_unit_test(test_reload_refuses),
 		cmocka_unit_test(test_cores_v2),
