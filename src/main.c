@@ -29,7 +29,8 @@ static const char help[] =
 	"Runs jobs, sent over HTTP as JSON, on pools of processes and of threads.\n"
 	"\n"
 	"  --config FILE         configuration; without it, built-in defaults   TWINPOOL_CONFIG\n"
-	"  --listen HOST:PORT    address to serve on; port 0 takes a free one   TWINPOOL_LISTEN\n"
+	"  --listen HOST:PORT    address to serve on; port 0 takes a free one;  TWINPOOL_LISTEN\n"
+	"                        unix:/PATH is a Unix socket\n"
 	"  --data-dir DIR        where everything that is written lies          TWINPOOL_DATA_DIR\n"
 	"  --tokens-file FILE    whoever asks needs a bearer token that is there  "
 	"TWINPOOL_TOKENS_FILE\n"
@@ -172,7 +173,8 @@ static int complain(const struct error *error)
 	return EXIT_USAGE;
 }
 
-static int run(const struct arguments *arguments, struct loaded *loaded)
+static int run(const struct arguments *arguments, struct supervisor *supervisor,
+	       struct loaded *loaded)
 {
 	const struct config *config = loaded->config;
 	int ready_fd = -1;
@@ -199,7 +201,7 @@ static int run(const struct arguments *arguments, struct loaded *loaded)
 	log_info("starting", log_str("version", TWINPOOL_VERSION), log_str("config", config->path),
 		 log_int("pid", getpid()));
 	loaded_log_plugins(loaded);
-	return master_run(loaded, &arguments->flags, ready_fd);
+	return master_run(loaded, &arguments->flags, supervisor, ready_fd);
 }
 
 /* twinpool token NAME --scope SCOPES; argv[0] is "token". */
@@ -243,6 +245,7 @@ int main(int argc, char **argv)
 		return make_token(argc - 1, argv + 1);
 
 	struct arguments arguments;
+	struct supervisor supervisor = {.listen_fd = -1};
 	struct loaded loaded = {0};
 	struct error error = {0};
 	int status = parse_arguments(argc, argv, &arguments);
@@ -251,9 +254,11 @@ int main(int argc, char **argv)
 		return status;
 	json_object_seed(
 		0); /* before any fork or thread, so that all processes and threads agree */
-	if (loaded_load(&arguments.flags, &loaded, &error) < 0)
+	if (supervisor_take(&supervisor, &error) < 0 ||
+	    loaded_load(&arguments.flags, &loaded, &error) < 0)
 		return complain(&error);
-	status = run(&arguments, &loaded);
+	status = run(&arguments, &supervisor, &loaded);
 	loaded_release(&loaded);
+	supervisor_release(&supervisor);
 	return status;
 }

@@ -11,12 +11,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
 #include "base/buffer.h"
 #include "base/json.h"
 #include "base/schema.h"
 
 #define HOST_NAME_LENGTH_MAX 255
+#define UNIX_PREFIX	     "unix:"
 #define PATH_SIZE	     128 /* of a pool or a task */
 #define FIELD_SIZE	     160
 
@@ -113,15 +116,60 @@ static bool parse_port(const char *text, uint16_t *ret_port)
 	return true;
 }
 
+/* The path of "unix:/PATH"; NULL if it is none, or longer than an address holds. */
+static const char *socket_path(const char *text)
+{
+	const char *path = text + strlen(UNIX_PREFIX);
+
+	if (path[0] != '/' || path[strlen(path) - 1] == '/' ||
+	    strlen(path) >= sizeof(((struct sockaddr_un *)0)->sun_path))
+		return NULL;
+	return path;
+}
+
+static int build_unix(struct config *config, const json_t *value, struct error *error)
+{
+	const char *path = socket_path(json_string_value(value));
+	char shown[120];
+
+	schema_show(value, shown, sizeof(shown));
+	if (path == NULL)
+		return error_set(error, ERROR_INVALID, "server.listen",
+				 "found %s; expected unix: and an absolute path of at most %zu "
+				 "bytes, such as \"unix:/run/twinpool/twinpool.sock\"",
+				 shown, sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+	config->listen_path = strdup(path);
+	return config->listen_path != NULL ? 0 : fail_memory(error);
+}
+
+/* Three octal digits behind a 0, such as "0660". */
+static int build_socket_mode(struct config *config, const json_t *value, struct error *error)
+{
+	const char *text = json_string_value(value);
+	char shown[120];
+
+	if (strlen(text) == 4 && text[0] == '0' && strspn(text, "01234567") == 4) {
+		config->listen_mode = (unsigned int)strtoul(text, NULL, 8);
+		return 0;
+	}
+	schema_show(value, shown, sizeof(shown));
+	return error_set(error, ERROR_INVALID, "server.socket_mode",
+			 "found %s; expected permissions as 0 and three octal digits, such as "
+			 "\"0660\"",
+			 shown);
+}
+
 static int build_listen(struct config *config, const json_t *value, struct error *error)
 {
 	static const char *const expected =
-		"HOST:PORT or [IPV6]:PORT, such as \"127.0.0.1:8080\", with a port "
+		"HOST:PORT, [IPV6]:PORT or unix:/PATH, such as \"127.0.0.1:8080\", with a port "
 		"from 0 to 65535";
 	struct address address;
 	char shown[120];
 	bool good;
 
+	if (strncmp(json_string_value(value), UNIX_PREFIX, strlen(UNIX_PREFIX)) == 0)
+		return build_unix(config, value, error);
 	schema_show(value, shown, sizeof(shown));
 	if (!split_address(json_string_value(value), &address))
 		return error_set(error, ERROR_INVALID, "server.listen", "found %s; expected %s",
@@ -155,7 +203,7 @@ static int check_access(const struct config *config, const json_t *listen, struc
 {
 	char shown[120];
 
-	if (config->tokens_file != NULL || config->allow_anonymous ||
+	if (config->tokens_file != NULL || config->allow_anonymous || config->listen_path != NULL ||
 	    is_loopback(config->listen_host))
 		return 0;
 	schema_show(listen, shown, sizeof(shown));
@@ -174,6 +222,8 @@ static int build_access(struct config *config, const json_t *server, struct erro
 	const char *tokens_file = get_string(server, "tokens_file");
 	int result = build_listen(config, listen, error);
 
+	if (result == 0)
+		result = build_socket_mode(config, json_object_get(server, "socket_mode"), error);
 	if (result < 0)
 		return result;
 	config->allow_anonymous = json_is_true(json_object_get(server, "allow_anonymous"));

@@ -508,11 +508,16 @@ static int check_same_count(const char *field, unsigned int old, unsigned int ne
 	return fail_fixed(field, found, expected, error);
 }
 
-/* "HOST:PORT", or "[IPV6]:PORT". */
+/* "HOST:PORT", "[IPV6]:PORT", or "unix:PATH" and its mode. */
 static void write_listen(const struct config *config, char *buffer, size_t size)
 {
-	bool brackets = strchr(config->listen_host, ':') != NULL;
+	bool brackets = config->listen_host != NULL && strchr(config->listen_host, ':') != NULL;
 
+	if (config->listen_path != NULL) {
+		(void)snprintf(buffer, size, "unix:%s, mode 0%03o", config->listen_path,
+			       config->listen_mode);
+		return;
+	}
 	(void)snprintf(buffer, size, "%s%s%s:%u", brackets ? "[" : "", config->listen_host,
 		       brackets ? "]" : "", config->listen_port);
 }
@@ -600,6 +605,7 @@ void config_free(struct config *config)
 	free(config->tasks);
 	free(config->path);
 	free(config->listen_host);
+	free(config->listen_path);
 	free(config->tokens_file);
 	tokens_free(config->tokens);
 	free(config->data_dir);

@@ -168,11 +168,13 @@ struct config {
 	uint64_t digest; /* of the file's bytes, and of those of the tokens' (FNV-1a, 64 bits); 0 if
 			    there was none */
 
-	char *listen_host;     /* numeric or a name; IPv6 without brackets */
-	uint16_t listen_port;  /* 0: any free port */
-	char *tokens_file;     /* NULL: none */
-	struct tokens *tokens; /* NULL without such a file: then anybody may do anything */
-	bool allow_anonymous;  /* that, even for those who are not on this machine */
+	char *listen_path; /* of a Unix socket, absolute; then there is no host. NULL: host and port */
+	unsigned int listen_mode; /* permissions of that socket's file */
+	char *listen_host;	  /* numeric or a name; IPv6 without brackets */
+	uint16_t listen_port;	  /* 0: any free port */
+	char *tokens_file;	  /* NULL: none */
+	struct tokens *tokens;	  /* NULL without such a file: then anybody may do anything */
+	bool allow_anonymous;	  /* that, even for those who are not on this machine */
 	unsigned int max_connections;
 	uint64_t max_body_bytes;
 	int64_t idle_timeout_ms; /* a connection that sends nothing */
@@ -208,7 +210,7 @@ struct config {
 /* What the command line said; NULL or -1 where it said nothing. All borrowed. */
 struct config_flags {
 	const char *config_path;
-	const char *listen; /* "HOST:PORT", "[IPV6]:PORT", ":PORT" is not accepted */
+	const char *listen; /* "HOST:PORT", "[IPV6]:PORT", "unix:/PATH"; ":PORT" is not accepted */
 	const char *data_dir;
 	const char *tokens_file;
 	const char *allow_anonymous; /* "true" */

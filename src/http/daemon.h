@@ -13,6 +13,7 @@
 
 #include "base/list.h"
 #include "http/http.h"
+#include "http/listen.h"
 #include "server/loop.h"
 #include "server/server.h"
 
@@ -20,8 +21,7 @@ struct http {
 	struct server *server; /* borrowed; its configuration may be another one at each turn */
 	struct loop *loop;     /* borrowed */
 	struct MHD_Daemon *daemon;
-	int listen_fd; /* -1 once quiesced */
-	char url[96];
+	struct listener listener; /* closed once quiesced */
 
 	struct loop_source source; /* the daemon's epoll */
 	struct loop_hook hook;

@@ -27,7 +27,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "http/daemon.h"
-#include "http/listen.h"
 #include "http/stream.h"
 #include "http/wait.h"
 #include "server/watch.h"
@@ -180,7 +179,7 @@ static struct MHD_Daemon *start_daemon(struct http *http)
 	return MHD_start_daemon(
 		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
 		request_handle, http, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, http,
-		MHD_OPTION_LISTEN_SOCKET, http->listen_fd, MHD_OPTION_NOTIFY_COMPLETED,
+		MHD_OPTION_LISTEN_SOCKET, http->listener.fd, MHD_OPTION_NOTIFY_COMPLETED,
 		request_completed, http, MHD_OPTION_NOTIFY_CONNECTION, connection_changed, http,
 		MHD_OPTION_UNESCAPE_CALLBACK, unescape, http, MHD_OPTION_CONNECTION_LIMIT,
 		config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, idle_s,
@@ -196,7 +195,7 @@ static struct http *http_new(struct server *server)
 		return NULL;
 	http->server = server;
 	http->loop = server_loop(server);
-	http->listen_fd = -1;
+	http->listener.fd = -1;
 	http->source.fd = -1;
 	list_init(&http->hook.node);
 	list_init(&http->waiting);
@@ -206,25 +205,25 @@ static struct http *http_new(struct server *server)
 	return http;
 }
 
-int http_start(struct server *server, struct http **ret_http, struct error *error)
+int http_start(struct server *server, int inherited, struct http **ret_http, struct error *error)
 {
 	const struct config *config = server_config(server);
 	struct http *http = http_new(server);
 	int result;
 
 	if (!http) {
+		fd_close(&inherited);
 		(void)error_set(error, ERROR_INTERNAL, "server.listen", "not enough memory");
 		return -ENOMEM;
 	}
-	result = listen_open(config->listen_host, config->listen_port, &http->listen_fd, http->url,
-			     sizeof(http->url), error);
+	result = listener_open(config, inherited, &http->listener, error);
 	if (result < 0)
 		goto fail;
 	MHD_set_panic_func(panic, NULL);
 	http->daemon = start_daemon(http);
 	if (!http->daemon) {
 		(void)error_set(error, ERROR_INTERNAL, "server.listen",
-				"the HTTP library did not start on %s", http->url);
+				"the HTTP library did not start on %s", http->listener.url);
 		result = -EIO;
 		goto fail;
 	}
@@ -254,7 +253,7 @@ void http_quiesce(struct http *http)
 	(void)run(http);
 	http->quiesced = true;
 	(void)MHD_quiesce_daemon(http->daemon);
-	fd_close(&http->listen_fd);
+	listener_close(&http->listener);
 	http->run_needed = true;
 }
 
@@ -286,7 +285,7 @@ void http_free(struct http *http)
 		list_remove(&http->hook.node);
 		MHD_stop_daemon(http->daemon);
 	}
-	fd_close(&http->listen_fd);
+	listener_close(&http->listener);
 	free(http);
 }
 
@@ -294,7 +293,12 @@ void http_free(struct http *http)
 
 const char *http_url(const struct http *http)
 {
-	return http->url;
+	return http->listener.url;
+}
+
+int http_check(const struct http *http, const struct config *config, struct error *error)
+{
+	return listener_check(&http->listener, config, error);
 }
 
 size_t http_requests_open(const struct http *http)

@@ -18,11 +18,14 @@
 
 struct http;
 
-/* Listens as the configuration says. 0, or -errno and *error (field "server.listen") if it cannot.
- */
-int http_start(struct server *server, struct http **ret_http, struct error *error);
+/* Listens as the configuration says; on the socket `inherited`, which is taken, if that is not -1.
+ * 0, or -errno and *error (field "server.listen") if it cannot. */
+int http_start(struct server *server, int inherited, struct http **ret_http, struct error *error);
 
-/* "http://127.0.0.1:8080", with the port that was really bound. Borrowed. */
+/* Whether another configuration may take the place of the one in force: 0, or -errno and *error. */
+int http_check(const struct http *http, const struct config *config, struct error *error);
+
+/* "http://127.0.0.1:8080", with the port that was really bound, or "unix:/PATH". Borrowed. */
 const char *http_url(const struct http *http);
 
 /* Stops accepting connections; those that are open go on, are told "Connection: close" with their

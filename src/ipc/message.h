@@ -3,7 +3,7 @@
  *
  *	server → host    RUN
  *	host → server    READY, OUTPUT, PROGRESS, LOG, DONE
- *	server → master  HOST_START, RELOADED
+ *	server → master  HOST_START, RELOADED, SERVING, ALIVE
  *	master → server  HOST_UP, HOST_DOWN, SHUTDOWN, RELOAD
  *
  * A message is a fixed struct, whose first word is its kind, with bytes behind it. Both ends are
@@ -48,7 +48,9 @@ enum message_kind {
 	MESSAGE_RELOAD,
 	MESSAGE_RELOADED,
 	MESSAGE_PROGRESS,
-	MESSAGE_LOG
+	MESSAGE_LOG,
+	MESSAGE_SERVING,
+	MESSAGE_ALIVE
 };
 
 /* Run this job. Behind it: the arguments, inline or as a memory file. */
@@ -177,6 +179,17 @@ struct message_reload {
 	uint32_t accepted;     /* RELOADED: 1 or 0 */
 	uint64_t digest;       /* struct loaded's */
 	uint64_t found_length; /* RELOAD: bytes of the file; 0: there is none */
+};
+
+/* Every pool can take jobs, for the first time. */
+struct message_serving {
+	uint32_t kind;
+	char url[128];
+};
+
+/* The event loop turns and hosts answer: sent again and again if a service manager watches. */
+struct message_alive {
+	uint32_t kind;
 };
 
 /* The kind of a message, 0 if it is too short to have one. */

@@ -74,6 +74,8 @@ struct master {
 	bool read_again;       /* SIGHUP has come meanwhile */
 	struct loaded pending; /* offered to the server; config is NULL if none is */
 	const struct config_flags *flags;
+	struct supervisor *supervisor;
+	bool serving;	  /* the supervisor knows that we are ready */
 	sigset_t signals; /* those that the signalfd takes */
 	int signal_fd;
 	int channel;  /* to the server; -1 once it has gone */
@@ -385,7 +387,12 @@ server_main(struct master *master, int channel, int ready_fd, pid_t parent)
 	prctl(PR_SET_NAME, "server");
 	log_set_process("server");
 	unblock_signals();
-	int status = service_run(master->loaded, master->flags, channel, ready_fd);
+	struct service_setup setup = {.flags = master->flags,
+				      .channel = channel,
+				      .ready_fd = ready_fd,
+				      .listen_fd = master->supervisor->listen_fd,
+				      .watchdog_ns = master->supervisor->watchdog_ns};
+	int status = service_run(master->loaded, &setup);
 	loaded_release(master->loaded);
 	leave(status);
 }
@@ -406,6 +413,7 @@ static int fork_server(struct master *master, int *ready_fd)
 	status = pid < 0 ? -errno : 0;
 	close(pair[1]);
 	fd_close(ready_fd);
+	supervisor_release(master->supervisor);
 	if (status < 0) {
 		close(pair[0]);
 		return status;
@@ -619,6 +627,23 @@ static void say_refused(const struct error *error)
 		  log_str("error", error->message));
 }
 
+static void tell_reloading(const struct master *master)
+{
+	if (master->serving)
+		supervisor_tell(master->supervisor, "RELOADING=1\nMONOTONIC_USEC=%lld",
+				(long long)(clock_monotonic_ns() / NS_PER_US));
+}
+
+/* However the reload has ended. */
+static void tell_reloaded(const struct master *master, bool accepted)
+{
+	if (master->serving)
+		supervisor_tell(master->supervisor, "READY=1\nSTATUS=%s",
+				accepted ? "Serving by a configuration that was read again"
+					 : "Serving by the old configuration: the new one was "
+					   "refused, see the log");
+}
+
 /* Offers what is pending to the server, with what was found of the plug-ins. */
 static void offer(struct master *master)
 {
@@ -632,6 +657,7 @@ static void offer(struct master *master)
 	    fd_sealed_file("plugins", pending->found, pending->found_length, &file) < 0) {
 		log_error("reload_refused", log_str("error", "no memory file"));
 		drop_pending(master);
+		tell_reloaded(master, false);
 		return;
 	}
 	send_to_server(master, &message, sizeof(message), &file, file >= 0);
@@ -646,6 +672,7 @@ static void build_tried(struct master *master, char *found, size_t found_length)
 	if (loaded_build(&master->tried, found, found_length, &error) < 0) {
 		say_refused(&error);
 		loaded_release(&master->tried);
+		tell_reloaded(master, false);
 		return;
 	}
 	loaded_log_plugins(&master->tried);
@@ -663,8 +690,10 @@ static void ask_reload(struct master *master)
 		master->read_again = true; /* once this trial is over */
 		return;
 	}
+	tell_reloading(master);
 	if (loaded_read(master->flags, master->loaded, &master->tried, &error) < 0) {
 		say_refused(&error);
+		tell_reloaded(master, false);
 		return;
 	}
 	if (master->tried.config->plugin_count == 0 ||
@@ -696,13 +725,15 @@ static void end_reload(struct master *master, const struct message_reload *messa
 {
 	if (!master->pending.config || message->digest != loaded_digest(&master->pending))
 		return; /* of a reload that another has overtaken */
-	if (message->accepted && share_memory(master, master->pending.config) == 0) {
+	bool accepted = message->accepted && share_memory(master, master->pending.config) == 0;
+	if (accepted) {
 		loaded_release(master->loaded);
 		*master->loaded = master->pending;
 		master->pending = (struct loaded){0};
 		log_set_level(master->loaded->config->log_level);
 	}
 	drop_pending(master);
+	tell_reloaded(master, accepted);
 }
 
 static void ask_shutdown(struct master *master, int signal_number)
@@ -712,6 +743,7 @@ static void ask_shutdown(struct master *master, int signal_number)
 
 	log_info("shutdown_asked", log_str("signal", sigabbrev_np(signal_number)),
 		 log_int("times", master->shutdowns));
+	supervisor_tell(master->supervisor, "STOPPING=1\nSTATUS=Shutting down");
 	send_to_server(master, &message, sizeof(message), NULL, 0);
 }
 
@@ -728,11 +760,19 @@ static void take_signals(struct master *master)
 	sweep(master);
 }
 
+static void say_serving(struct master *master, const struct message_serving *message)
+{
+	master->serving = true;
+	supervisor_tell(master->supervisor, "READY=1\nSTATUS=Serving at %.*s",
+			(int)sizeof(message->url), message->url);
+}
+
 static void take_message(struct master *master)
 {
 	union {
 		struct message_host_start start;
 		struct message_reload reload;
+		struct message_serving serving;
 	} message;
 	size_t fd_count;
 	ssize_t length =
@@ -742,6 +782,10 @@ static void take_message(struct master *master)
 		fd_close(&master->channel); /* the server is leaving; SIGCHLD follows */
 	else if (length < 0)
 		return;
+	else if (message_kind(&message, (size_t)length) == MESSAGE_ALIVE)
+		supervisor_tell(master->supervisor, "WATCHDOG=1");
+	else if (message_kind(&message, (size_t)length) == MESSAGE_SERVING)
+		say_serving(master, &message.serving);
 	else if (message_kind(&message, (size_t)length) == MESSAGE_HOST_START)
 		start_host(master, &message.start);
 	else if (message_kind(&message, (size_t)length) == MESSAGE_RELOADED)
@@ -838,10 +882,12 @@ static void tear_down(struct master *master)
 	drop_pending(master);
 }
 
-int master_run(struct loaded *loaded, const struct config_flags *flags, int ready_fd)
+int master_run(struct loaded *loaded, const struct config_flags *flags,
+	       struct supervisor *supervisor, int ready_fd)
 {
 	struct master master = {.loaded = loaded,
 				.flags = flags,
+				.supervisor = supervisor,
 				.signal_fd = -1,
 				.channel = -1,
 				.server_status = 1,

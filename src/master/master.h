@@ -20,13 +20,15 @@
 #define MASTER_MASTER_H
 
 #include "master/loaded.h"
+#include "master/supervisor.h"
 
 /*
  * Runs the service in the calling process. loaded may be replaced at a reload; what is in force at
  * the end is the caller's to release. flags are borrowed: SIGHUP loads by them again. ready_fd (-1
- * for none; taken) gets the URL and a newline once every pool can take jobs. Answers the exit
- * status: 0 after an orderly shutdown, 1 if the server could not start or ended on its own account.
+ * for none; taken) gets the URL and a newline once every pool can take jobs; supervisor (borrowed,
+ * but for its socket) is told the same, and more. Answers the exit status: 0 after an orderly shutdown, 1 if the server could not start or ended on its own account.
  */
-int master_run(struct loaded *loaded, const struct config_flags *flags, int ready_fd);
+int master_run(struct loaded *loaded, const struct config_flags *flags,
+	       struct supervisor *supervisor, int ready_fd);
 
 #endif

@@ -8,13 +8,17 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/text.h"
 #include "http/http.h"
+#include "ipc/channel.h"
+#include "ipc/message.h"
 #include "server/loop.h"
 #include "server/server.h"
 
 /* How long open requests get to take their answers once every job has ended. */
 #define FLUSH_NS      (2 * NS_PER_S)
 #define FLUSH_STEP_NS (5 * NS_PER_MS)
+#define BEATS	      4 /* heartbeats in the time that the service manager waits for one */
 
 struct service {
 	struct loaded *loaded;
@@ -22,7 +26,12 @@ struct service {
 	struct loop *loop;
 	struct server *server;
 	struct http *http;
+	int channel;
+	int listen_fd;
 	int ready_fd;
+	int64_t watchdog_ns;
+	struct loop_timer heartbeat;
+	bool silent; /* no heartbeat, since no host answers */
 	bool announced;
 	bool quiesced;
 	int64_t drained_ns; /* when every job had ended; 0 before */
@@ -46,12 +55,47 @@ static void log_access(const struct service *service)
 					      "server.tokens_file makes them need a token"));
 }
 
+/* A master that does not take it is lost, or busy: it will be seen, or told the next time. */
+static void tell_master(const struct service *service, const void *message, size_t length)
+{
+	struct iovec part = {.iov_len = length};
+
+	memcpy(&part.iov_base, &message, sizeof(message));
+	(void)channel_send(service->channel, &part, 1, NULL, 0, 0);
+}
+
+/* That this timer runs is that the loop turns. */
+static void beat(struct loop_timer *timer)
+{
+	struct service *service = container_of(timer, struct service, heartbeat);
+	const struct message_alive alive = {.kind = MESSAGE_ALIVE};
+	/* Before the first hosts are up, the manager waits for that, and for no longer than it likes. */
+	bool answers = !service->announced ||
+		       server_hosts_answer(service->server, service->watchdog_ns / 2);
+
+	if (answers)
+		tell_master(service, &alive, sizeof(alive));
+	if (answers == service->silent) {
+		service->silent = !answers;
+		if (answers)
+			log_info("hosts_answer_again");
+		else
+			log_error("no_host_answers", log_str("detail", "the service manager is not "
+								       "told that all is well"));
+	}
+	(void)loop_timer_set(service->loop, timer,
+			     clock_monotonic_ns() + service->watchdog_ns / BEATS);
+}
+
 static void announce_ready(struct service *service)
 {
+	struct message_serving serving = {.kind = MESSAGE_SERVING};
 	char line[512];
 
 	service->announced = true;
 	log_info("ready", log_str("url", http_url(service->http)));
+	text_copy(serving.url, sizeof(serving.url), http_url(service->http));
+	tell_master(service, &serving, sizeof(serving));
 	if (service->ready_fd < 0)
 		return;
 	int length = snprintf(line, sizeof(line), "%s\n", http_url(service->http));
@@ -126,6 +170,12 @@ static bool reload(void *data, uint64_t digest, char *found, size_t found_length
 			  log_str("error", error.message));
 		return false;
 	}
+	if (http_check(service->http, next.config, &error) < 0) {
+		log_error("reload_refused", log_str("field", error.field),
+			  log_str("error", error.message));
+		loaded_release(&next);
+		return false;
+	}
 	if (loaded_digest(&next) != digest) {
 		log_error(
 			"reload_refused",
@@ -143,22 +193,24 @@ static bool reload(void *data, uint64_t digest, char *found, size_t found_length
 	return true;
 }
 
-static int start(struct service *service, int channel)
+static int start(struct service *service)
 {
 	struct error error = {0};
 	int status = loop_new(&service->loop);
 
 	if (status == 0)
 		status = server_new(service->loop, service->loaded->config,
-				    &service->loaded->registry, channel, &service->server);
+				    &service->loaded->registry, service->channel, &service->server);
 	if (status < 0) {
 		log_error("server_start_failed", log_str("error", strerrordesc_np(-status)));
 		return status;
 	}
 	loop_timer_init(&service->flush, flush_expired);
+	loop_timer_init(&service->heartbeat, beat);
 	server_on_change(service->server, changed, service);
 	server_on_reload(service->server, reload, service);
-	status = http_start(service->server, &service->http, &error);
+	status = http_start(service->server, service->listen_fd, &service->http, &error);
+	service->listen_fd = -1;
 	if (status < 0)
 		log_error("listen_failed", log_str("field", error.field),
 			  log_str("error", error.message));
@@ -166,16 +218,23 @@ static int start(struct service *service, int channel)
 		return status;
 	log_info("listening", log_str("url", http_url(service->http)));
 	log_access(service);
+	if (service->watchdog_ns > 0)
+		beat(&service->heartbeat);
 	return 0;
 }
 
-int service_run(struct loaded *loaded, const struct config_flags *flags, int channel, int ready_fd)
+int service_run(struct loaded *loaded, const struct service_setup *setup)
 {
-	struct service service = {.loaded = loaded, .flags = flags, .ready_fd = ready_fd};
-	int status = fd_set_nonblocking(channel);
+	struct service service = {.loaded = loaded,
+				  .flags = setup->flags,
+				  .channel = setup->channel,
+				  .listen_fd = setup->listen_fd,
+				  .ready_fd = setup->ready_fd,
+				  .watchdog_ns = setup->watchdog_ns};
+	int status = fd_set_nonblocking(service.channel);
 
 	if (status == 0)
-		status = start(&service, channel);
+		status = start(&service);
 	if (status == 0)
 		status = loop_run(service.loop);
 	bool orderly = status == 0 && server_is_stopping(service.server) &&
@@ -184,6 +243,7 @@ int service_run(struct loaded *loaded, const struct config_flags *flags, int cha
 	server_free(service.server);
 	loop_free(service.loop);
 	fd_close(&service.ready_fd);
-	fd_close(&channel);
+	fd_close(&service.listen_fd);
+	fd_close(&service.channel);
 	return orderly ? 0 : 1;
 }

@@ -393,6 +393,31 @@ bool server_has_hosts(const struct server *server)
 	return !server->lost_master && !server->shutdowns;
 }
 
+static bool host_answers(const struct host *host, int64_t given_before_ns)
+{
+	if (!host || !host->ready || host->closed || host->killed)
+		return false;
+	for (uint32_t i = 0; i < host->pool->config->threads; i++) {
+		const struct job *job = host->cells[i];
+		if (job && job->dispatched_ns < given_before_ns && !host_has_begun(host, job))
+			return false;
+	}
+	return true;
+}
+
+bool server_hosts_answer(const struct server *server, int64_t within_ns)
+{
+	int64_t given_before_ns = clock_monotonic_ns() - within_ns;
+
+	if (server->shutdowns)
+		return true;
+	for (uint32_t i = 0; i < server->pool_count; i++)
+		for (uint32_t slot = 0; slot < server->pools[i].wanted; slot++)
+			if (host_answers(server->pools[i].slots[slot].host, given_before_ns))
+				return true;
+	return false;
+}
+
 bool server_is_stopping(const struct server *server)
 {
 	return server->shutdowns > 0;

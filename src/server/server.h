@@ -150,6 +150,10 @@ bool server_is_ready(const struct server *server, const char **ret_reason);
 /* The first and the last of these: jobs can be taken, of those tasks that there are. */
 bool server_has_hosts(const struct server *server);
 
+/* Whether any host at all answers: is up, and has begun what it was given so long ago. Of one that
+ * runs jobs, or waits for them, no more can be told. Always while shutting down. */
+bool server_hosts_answer(const struct server *server, int64_t within_ns);
+
 bool server_is_stopping(const struct server *server);
 
 /* Called once when server_has_hosts() becomes true for the first time, and each time that shutting

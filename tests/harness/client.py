@@ -76,14 +76,43 @@ def _require(condition, what, answer):
         raise AssertionError(f"an answer without {what}: {answer!r} {dict(answer.headers)}")
 
 
+class _Connection(http.client.HTTPConnection):
+    """By whatever way connect() knows."""
+
+    def __init__(self, host, port, timeout, path, tls):
+        super().__init__(host, port or 80, timeout=seconds(timeout))
+        self._way = (host, port, timeout, path, tls)
+
+    def connect(self):
+        """Called by the library when it needs a connection."""
+        self.sock = connect(*self._way)
+
+
+def connect(host, port, timeout=DEFAULT_TIMEOUT, path=None, tls=None):
+    """A socket to host and port, or to the Unix socket at path; tls is an ssl.SSLContext."""
+    if path is not None:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(seconds(timeout))
+        connection.connect(path)
+        return connection
+    connection = socket.create_connection((host, port), timeout=seconds(timeout))
+    if tls is None:
+        return connection
+    try:
+        return tls.wrap_socket(connection, server_hostname=host)
+    except BaseException:
+        connection.close()
+        raise
+
+
 class Client:
     """One keep-alive connection. Not for several threads at once."""
 
-    def __init__(self, host, port, timeout=DEFAULT_TIMEOUT, token=None):
+    def __init__(self, host, port, timeout=DEFAULT_TIMEOUT, token=None, path=None, tls=None):
         self.host = host
         self.port = port
         self._token = token
-        self._connection = http.client.HTTPConnection(host, port, timeout=seconds(timeout))
+        self._connection = _Connection(host, port, timeout, path, tls)
 
     def close(self):
         """Closes the connection."""
@@ -193,8 +222,8 @@ def submission(task, args=None, pool=None, **fields):
 class RawConnection:
     """A socket for what a well-behaved client would not send."""
 
-    def __init__(self, host, port, timeout=DEFAULT_TIMEOUT):
-        self.socket = socket.create_connection((host, port), timeout=seconds(timeout))
+    def __init__(self, host, port, timeout=DEFAULT_TIMEOUT, path=None, tls=None):
+        self.socket = connect(host, port, timeout, path, tls)
 
     def __enter__(self):
         return self

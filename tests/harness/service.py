@@ -1,5 +1,6 @@
 """Starts the real binary for one test, watches it, and judges how it left."""
 
+import fcntl
 import json
 import os
 import re
@@ -17,7 +18,8 @@ from tests.harness.timing import seconds, wait_until
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.environ.get("TWINPOOL_SOURCE", os.path.dirname(os.path.dirname(HERE)))
-READY_LINE = re.compile(r"http://127\.0\.0\.1:([0-9]+)\n\Z")
+READY_LINE = re.compile(r"(?:https?://127\.0\.0\.1:([0-9]+)|unix:(.*))\n\Z")
+READY_FD_MIN = 20  # what is handed over to the binary has the numbers below
 SANITIZER_MARKS = ("AddressSanitizer", "ThreadSanitizer", "LeakSanitizer", "MemorySanitizer",
                    "runtime error:")
 # The leak check of a process that is killed meanwhile says so, and has found nothing.
@@ -83,20 +85,24 @@ class _Collector(threading.Thread):
 class Service:
     """The binary, running; whoever starts it ends it by stop() or judge_end().
 
-    `wrapper` is a command in front of the binary's own, such as one that makes a namespace.
+    `wrapper` is a command in front of the binary's own, such as one that makes a namespace; pass_fds are
+    descriptors for it. tls is an ssl.SSLContext for clients of a service that wants it.
     """
 
-    def __init__(self, config_path, arguments=(), extra_environment=None, wrapper=()):
+    def __init__(self, config_path, arguments=(), extra_environment=None, wrapper=(), pass_fds=(),
+                 tls=None):
         self._mark = f"TEST_SERVICE={uuid.uuid4()}"
         name, value = self._mark.split("=")
-        read_end, write_end = os.pipe()
+        read_end, low_end = os.pipe()
+        write_end = fcntl.fcntl(low_end, fcntl.F_DUPFD_CLOEXEC, READY_FD_MIN)
+        os.close(low_end)
         command = [*wrapper, binary(), "--config", config_path, "--ready-fd", str(write_end),
                    *arguments]
         try:
             self.process = subprocess.Popen(
                 command, env=environment({name: value, **(extra_environment or {})}), cwd="/",
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                pass_fds=(write_end,), start_new_session=True)
+                pass_fds=(write_end, *pass_fds), start_new_session=True)
         finally:
             os.close(write_end)
         self._ready_fd = read_end
@@ -107,6 +113,8 @@ class Service:
         self._server_pid = None
         self.host = "127.0.0.1"
         self.port = None
+        self.path = None  # of a Unix socket
+        self.tls = tls
         self.token = None  # what clients bring, where the service wants one
 
     # --- start
@@ -117,7 +125,8 @@ class Service:
         line = READY_LINE.match(text)
         if not line:
             raise AssertionError(f"--ready-fd gave {text!r}; {self.describe()}")
-        self.port = int(line.group(1))
+        self.port = int(line.group(1)) if line.group(1) else None
+        self.path = line.group(2)
         return self
 
     def read_ready_line(self, deadline=20):
@@ -144,13 +153,16 @@ class Service:
 
     def client(self, **options):
         """A new keep-alive client; closed when the service is."""
-        client = Client(self.host, self.port, **{"token": self.token, **options})
+        client = Client(self.host, self.port, **{**self._way(), "token": self.token, **options})
         self._clients.append(client)
         return client
 
     def raw(self, **options):
         """A bare connection; the caller closes it."""
-        return RawConnection(self.host, self.port, **options)
+        return RawConnection(self.host, self.port, **{**self._way(), **options})
+
+    def _way(self):
+        return {"path": self.path, "tls": self.tls}
 
     # --- watching
 
@@ -163,7 +175,7 @@ class Service:
     def server_pid(self):
         """The server's pid, as it says itself; one service has one server for its whole life."""
         if self._server_pid is None:
-            client = Client(self.host, self.port, token=self.token)
+            client = Client(self.host, self.port, token=self.token, **self._way())
             self._server_pid = client.stats()["server"]["pid"]
             client.close()
         return self._server_pid

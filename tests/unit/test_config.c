@@ -798,15 +798,15 @@ static void test_listen(void **state)
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
 		char message[300];
 
-		(void)snprintf(
-			message, sizeof(message),
-			"found the string \"%s\"; expected HOST:PORT or [IPV6]:PORT, such as "
-			"\"127.0.0.1:8080\", with a port from 0 to 65535",
-			bad[i]);
+		(void)snprintf(message, sizeof(message),
+			       "found the string \"%s\"; expected HOST:PORT, [IPV6]:PORT or "
+			       "unix:/PATH, such as "
+			       "\"127.0.0.1:8080\", with a port from 0 to 65535",
+			       bad[i]);
 		expect_failure(&(struct config_flags){.listen = bad[i]}, NULL, "--listen", message);
 	}
 	refuses("{\"server\":{\"listen\":\"x\"}}", "server.listen",
-		"found the string \"x\"; expected HOST:PORT or [IPV6]:PORT, such as "
+		"found the string \"x\"; expected HOST:PORT, [IPV6]:PORT or unix:/PATH, such as "
 		"\"127.0.0.1:8080\", "
 		"with a port from 0 to 65535");
 }
@@ -960,9 +960,10 @@ static void test_variables_are_wrong(void **state)
 			 "found the string \"\"; expected an integer from 0 to 3600000");
 	refuses_variable("TWINPOOL_DEFAULT_POOL=x", "TWINPOOL_DEFAULT_POOL",
 			 "found the string \"x\"; expected one of \"process\", \"thread\"");
-	refuses_variable("TWINPOOL_LISTEN=8080", "TWINPOOL_LISTEN",
-			 "found the string \"8080\"; expected HOST:PORT or [IPV6]:PORT, such as "
-			 "\"127.0.0.1:8080\", with a port from 0 to 65535");
+	refuses_variable(
+		"TWINPOOL_LISTEN=8080", "TWINPOOL_LISTEN",
+		"found the string \"8080\"; expected HOST:PORT, [IPV6]:PORT or unix:/PATH, such as "
+		"\"127.0.0.1:8080\", with a port from 0 to 65535");
 	refuses_variable("TWINPOOL_DATA_DIR=\xff", "TWINPOOL_DATA_DIR",
 			 "found bytes that are no UTF-8; expected text");
 	refuses_variable(
