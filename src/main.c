@@ -177,6 +177,7 @@ static int run(const struct arguments *arguments, struct supervisor *supervisor,
 	       struct loaded *loaded)
 {
 	const struct config *config = loaded->config;
+	struct error error = {0};
 	int ready_fd = -1;
 
 	if (arguments->ready_fd && parse_ready_fd(arguments->ready_fd, &ready_fd) < 0) {
@@ -192,6 +193,8 @@ static int run(const struct arguments *arguments, struct supervisor *supervisor,
 			fprintf(stderr, "twinpool: %s\n", loaded->registry.problems[i]);
 		return EXIT_USAGE;
 	}
+	if (arguments->check_only && loaded_check_files(loaded, &error) < 0)
+		return complain(&error);
 	if (arguments->check_only) {
 		printf("twinpool: %s is valid\n",
 		       config->path ? config->path : "the built-in configuration");

@@ -216,6 +216,32 @@ static int check_access(const struct config *config, const json_t *listen, struc
 
 /* ---- The server, the log, what is kept ---- */
 
+static int copy_text(char **ret_copy, const char *text, struct error *error)
+{
+	*ret_copy = text != NULL ? strdup(text) : NULL;
+	return text != NULL && *ret_copy == NULL ? fail_memory(error) : 0;
+}
+
+static int build_tls(struct config *config, const json_t *tls, struct error *error)
+{
+	const char *certificate = get_string(tls, "certificate");
+	const char *key = get_string(tls, "key");
+	const char *client_ca = get_string(tls, "client_ca");
+	int result;
+
+	if (certificate == NULL && (key != NULL || client_ca != NULL))
+		return error_set(error, ERROR_INVALID, "server.tls.certificate",
+				 "found none; expected one beside %s",
+				 key != NULL ? "server.tls.key" : "server.tls.client_ca");
+	if (certificate != NULL && key == NULL)
+		return error_set(error, ERROR_INVALID, "server.tls.key",
+				 "found none; expected that of server.tls.certificate");
+	result = copy_text(&config->tls_certificate, certificate, error);
+	if (result == 0)
+		result = copy_text(&config->tls_key, key, error);
+	return result == 0 ? copy_text(&config->tls_client_ca, client_ca, error) : result;
+}
+
 static int build_access(struct config *config, const json_t *server, struct error *error)
 {
 	const json_t *listen = json_object_get(server, "listen");
@@ -227,12 +253,10 @@ static int build_access(struct config *config, const json_t *server, struct erro
 	if (result < 0)
 		return result;
 	config->allow_anonymous = json_is_true(json_object_get(server, "allow_anonymous"));
-	if (tokens_file != NULL) {
-		config->tokens_file = strdup(tokens_file);
-		if (config->tokens_file == NULL)
-			return fail_memory(error);
-	}
-	return check_access(config, listen, error);
+	result = copy_text(&config->tokens_file, tokens_file, error);
+	if (result == 0)
+		result = build_tls(config, json_object_get(server, "tls"), error);
+	return result == 0 ? check_access(config, listen, error) : result;
 }
 
 static int build_server(struct config *config, const json_t *server, struct error *error)

@@ -197,6 +197,17 @@ static int resolve_path(const struct loading *loading, json_t *object, const cha
 	return result;
 }
 
+static int resolve_tls(const struct loading *loading, struct error *error)
+{
+	static const char *const files[] = {"certificate", "key", "client_ca"};
+	json_t *tls = json_object_get(json_object_get(loading->tree, "server"), "tls");
+	int result = 0;
+
+	for (size_t i = 0; result == 0 && i < sizeof(files) / sizeof(files[0]); i++)
+		result = resolve_path(loading, tls, files[i], error);
+	return result;
+}
+
 /* The directory's absolute name without symbolic links; NULL and errno if there is no such
  * directory. */
 static char *resolve_directory(const char *path)
@@ -329,6 +340,8 @@ static int resolve_paths(const struct loading *loading, struct error *error)
 	if (result == 0)
 		result = resolve_path(loading, json_object_get(loading->tree, "server"),
 				      "tokens_file", error);
+	if (result == 0)
+		result = resolve_tls(loading, error);
 	if (result == 0)
 		result = resolve_python(loading, error);
 	if (result < 0)
@@ -553,6 +566,10 @@ int config_reload_check(const struct config *old, const struct config *new, stru
 {
 	int result = check_same_listen(old, new, error);
 
+	if (result == 0 && (old->tls_certificate == NULL) != (new->tls_certificate == NULL))
+		result = fail_fixed("server.tls",
+				    new->tls_certificate != NULL ? "TLS asked for" : "no TLS",
+				    old->tls_certificate != NULL ? "TLS" : "none", error);
 	if (result == 0)
 		result = check_same_count("server.max_connections", old->max_connections,
 					  new->max_connections, error);
@@ -607,6 +624,9 @@ void config_free(struct config *config)
 	free(config->listen_host);
 	free(config->listen_path);
 	free(config->tokens_file);
+	free(config->tls_certificate);
+	free(config->tls_key);
+	free(config->tls_client_ca);
 	tokens_free(config->tokens);
 	free(config->data_dir);
 	free(config->default_pool);

@@ -172,9 +172,12 @@ struct config {
 	unsigned int listen_mode; /* permissions of that socket's file */
 	char *listen_host;	  /* numeric or a name; IPv6 without brackets */
 	uint16_t listen_port;	  /* 0: any free port */
-	char *tokens_file;	  /* NULL: none */
-	struct tokens *tokens;	  /* NULL without such a file: then anybody may do anything */
-	bool allow_anonymous;	  /* that, even for those who are not on this machine */
+	char *tls_certificate;	  /* file in PEM; NULL: plain HTTP, and then so are the next two */
+	char *tls_key;
+	char *tls_client_ca;   /* NULL: a client needs no certificate */
+	char *tokens_file;     /* NULL: none */
+	struct tokens *tokens; /* NULL without such a file: then anybody may do anything */
+	bool allow_anonymous;  /* that, even for those who are not on this machine */
 	unsigned int max_connections;
 	uint64_t max_body_bytes;
 	int64_t idle_timeout_ms; /* a connection that sends nothing */

@@ -20,7 +20,7 @@
 
 static const struct setting {
 	const char *variable;
-	const char *object; /* NULL: the name lies at the top */
+	const char *object; /* names with stops between them; NULL: the name lies at the top */
 	const char *name;
 } settings[] = {
 	{"TWINPOOL_LISTEN", "server", "listen"},
@@ -31,6 +31,9 @@ static const struct setting {
 	{"TWINPOOL_SHUTDOWN_GRACE_MS", "server", "shutdown_grace_ms"},
 	{"TWINPOOL_TOKENS_FILE", "server", "tokens_file"},
 	{"TWINPOOL_ALLOW_ANONYMOUS", "server", "allow_anonymous"},
+	{"TWINPOOL_TLS_CERTIFICATE", "server.tls", "certificate"},
+	{"TWINPOOL_TLS_KEY", "server.tls", "key"},
+	{"TWINPOOL_TLS_CLIENT_CA", "server.tls", "client_ca"},
 };
 
 /* Of a pool; behind TWINPOOL_POOL_<NAME>. */
@@ -80,9 +83,14 @@ static struct target find_target(json_t *tree, const json_t *schema, const char 
 {
 	struct target target = {.object = tree, .schema = schema, .name = name};
 
-	if (object != NULL) {
-		target.object = json_object_get(tree, object);
-		target.schema = property_schema(schema, object);
+	for (const char *at = object; at != NULL && *at != '\0';) {
+		size_t length = strcspn(at, ".");
+		char step[32];
+
+		(void)snprintf(step, sizeof(step), "%.*s", (int)length, at);
+		target.object = json_object_get(target.object, step);
+		target.schema = property_schema(target.schema, step);
+		at += length + (at[length] == '.');
 	}
 	target.schema = property_schema(target.schema, name);
 	(void)snprintf(target.path, sizeof(target.path), "%s%s%s", object != NULL ? object : "",

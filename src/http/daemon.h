@@ -14,6 +14,7 @@
 #include "base/list.h"
 #include "http/http.h"
 #include "http/listen.h"
+#include "http/tls.h"
 #include "server/loop.h"
 #include "server/server.h"
 
@@ -22,6 +23,7 @@ struct http {
 	struct loop *loop;     /* borrowed */
 	struct MHD_Daemon *daemon;
 	struct listener listener; /* closed once quiesced */
+	struct tls *tls;	  /* NULL: plain HTTP */
 
 	struct loop_source source; /* the daemon's epoll */
 	struct loop_hook hook;

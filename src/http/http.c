@@ -64,11 +64,14 @@ static void connection_changed(void *data, struct MHD_Connection *connection, vo
 	struct http *http = data;
 
 	(void)connection;
-	(void)state;
 	if (code == MHD_CONNECTION_NOTIFY_STARTED) {
+		if (http->tls)
+			tls_connection_began(http->tls, state);
 		http->connections++;
 		http->connections_accepted++;
 	} else {
+		if (http->tls)
+			tls_connection_ended(http->tls, state);
 		http->connections--;
 		/* It stops listening at its limit, and goes on only when it is run again. */
 		http->run_needed = true;
@@ -175,16 +178,21 @@ static struct MHD_Daemon *start_daemon(struct http *http)
 	const struct config *config = server_config(http->server);
 	/* Whole seconds are all that it knows. */
 	unsigned int idle_s = (unsigned int)((config->idle_timeout_ms + 999) / 1000);
+	unsigned int flags = MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG;
+	struct MHD_OptionItem more[TLS_OPTIONS] = {{MHD_OPTION_END, 0, NULL}};
 
+	if (http->tls) {
+		flags |= MHD_USE_TLS;
+		tls_options(http->tls, more);
+	}
 	return MHD_start_daemon(
-		MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-		request_handle, http, MHD_OPTION_EXTERNAL_LOGGER, log_daemon, http,
-		MHD_OPTION_LISTEN_SOCKET, http->listener.fd, MHD_OPTION_NOTIFY_COMPLETED,
+		flags, 0, NULL, NULL, request_handle, http, MHD_OPTION_EXTERNAL_LOGGER, log_daemon,
+		http, MHD_OPTION_LISTEN_SOCKET, http->listener.fd, MHD_OPTION_NOTIFY_COMPLETED,
 		request_completed, http, MHD_OPTION_NOTIFY_CONNECTION, connection_changed, http,
 		MHD_OPTION_UNESCAPE_CALLBACK, unescape, http, MHD_OPTION_CONNECTION_LIMIT,
 		config->max_connections, MHD_OPTION_CONNECTION_TIMEOUT, idle_s,
 		MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY_BYTES,
-		MHD_OPTION_END);
+		MHD_OPTION_ARRAY, more, MHD_OPTION_END);
 }
 
 static struct http *http_new(struct server *server)
@@ -217,6 +225,8 @@ int http_start(struct server *server, int inherited, struct http **ret_http, str
 		return -ENOMEM;
 	}
 	result = listener_open(config, inherited, &http->listener, error);
+	if (result == 0 && config->tls_certificate)
+		result = tls_new(config, &http->tls, error);
 	if (result < 0)
 		goto fail;
 	MHD_set_panic_func(panic, NULL);
@@ -286,6 +296,7 @@ void http_free(struct http *http)
 		MHD_stop_daemon(http->daemon);
 	}
 	listener_close(&http->listener);
+	tls_free(http->tls);
 	free(http);
 }
 
@@ -296,9 +307,20 @@ const char *http_url(const struct http *http)
 	return http->listener.url;
 }
 
-int http_check(const struct http *http, const struct config *config, struct error *error)
+int http_reload(struct http *http, const struct config *config, struct error *error)
 {
-	return listener_check(&http->listener, config, error);
+	int result = listener_check(&http->listener, config, error);
+
+	return result == 0 && http->tls ? tls_reload(http->tls, config, error) : result;
+}
+
+int http_check_files(const struct config *config, struct error *error)
+{
+	struct tls *tls = NULL;
+	int result = config->tls_certificate ? tls_new(config, &tls, error) : 0;
+
+	tls_free(tls);
+	return result;
 }
 
 size_t http_requests_open(const struct http *http)

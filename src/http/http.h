@@ -22,8 +22,13 @@ struct http;
  * 0, or -errno and *error (field "server.listen") if it cannot. */
 int http_start(struct server *server, int inherited, struct http **ret_http, struct error *error);
 
-/* Whether another configuration may take the place of the one in force: 0, or -errno and *error. */
-int http_check(const struct http *http, const struct config *config, struct error *error);
+/* Another configuration is to take the place of the one in force: certificates are read again, and
+ * hold from the next connection on. 0, or -errno and *error, and nothing has changed. */
+int http_reload(struct http *http, const struct config *config, struct error *error);
+
+/* Whether what http_start() would read can be read: 0, or -errno and *error. For a process that
+ * does not serve. */
+int http_check_files(const struct config *config, struct error *error);
 
 /* "http://127.0.0.1:8080", with the port that was really bound, or "unix:/PATH". Borrowed. */
 const char *http_url(const struct http *http);

@@ -55,7 +55,7 @@ static int describe_unix(const union address *address, socklen_t length, struct 
 }
 
 /* Sets url and beyond, of what was really bound. */
-static int describe(struct listener *listener)
+static int describe(struct listener *listener, bool tls)
 {
 	union address address;
 	socklen_t length = sizeof(address);
@@ -70,7 +70,8 @@ static int describe(struct listener *listener)
 			NI_NUMERICHOST | NI_NUMERICSERV) != 0)
 		return -EINVAL;
 	snprintf(listener->url, sizeof(listener->url),
-		 strchr(host, ':') ? "http://[%s]:%s" : "http://%s:%s", host, port);
+		 strchr(host, ':') ? "http%s://[%s]:%s" : "http%s://%s:%s", tls ? "s" : "", host,
+		 port);
 	listener->beyond = !is_loopback(&address);
 	return 0;
 }
@@ -276,7 +277,7 @@ int listener_open(const struct config *config, int inherited, struct listener *r
 		result = open_host(config, &listener, error);
 	if (result < 0)
 		goto fail;
-	result = describe(&listener);
+	result = describe(&listener, config->tls_certificate != NULL);
 	if (result < 0) {
 		(void)error_set(error, ERROR_INTERNAL, FIELD, "what was bound is not known: %s",
 				strerror(-result));

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "http/http.h"
 #include "master/probe.h"
 #include "task/command/system.h"
 #include "task/plugin.h"
@@ -35,6 +36,11 @@ int loaded_load(const struct config_flags *flags, struct loaded *ret_loaded, str
 	}
 	*ret_loaded = loaded;
 	return 0;
+}
+
+int loaded_check_files(const struct loaded *loaded, struct error *error)
+{
+	return http_check_files(loaded->config, error);
 }
 
 int loaded_read(const struct config_flags *flags, const struct loaded *current,

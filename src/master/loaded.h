@@ -26,6 +26,10 @@ struct loaded {
  * most). 0, or -errno, *error, and nothing to give up. */
 int loaded_load(const struct config_flags *flags, struct loaded *ret_loaded, struct error *error);
 
+/* Reads, to see that they can be, the files that else only the server reads. 0, or -errno and
+ * *error. */
+int loaded_check_files(const struct loaded *loaded, struct error *error);
+
 /* Reads a successor of `current`, and refuses what cannot change while running. The registry is
  * empty yet. 0, or -errno, *error, and nothing to give up. */
 int loaded_read(const struct config_flags *flags, const struct loaded *current,

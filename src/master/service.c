@@ -170,16 +170,16 @@ static bool reload(void *data, uint64_t digest, char *found, size_t found_length
 			  log_str("error", error.message));
 		return false;
 	}
-	if (http_check(service->http, next.config, &error) < 0) {
-		log_error("reload_refused", log_str("field", error.field),
-			  log_str("error", error.message));
-		loaded_release(&next);
-		return false;
-	}
 	if (loaded_digest(&next) != digest) {
 		log_error(
 			"reload_refused",
 			log_str("error", "the file changed while it was read; send SIGHUP again"));
+		loaded_release(&next);
+		return false;
+	}
+	if (http_reload(service->http, next.config, &error) < 0) {
+		log_error("reload_refused", log_str("field", error.field),
+			  log_str("error", error.message));
 		loaded_release(&next);
 		return false;
 	}

@@ -18,6 +18,7 @@ MAIN_INCLUDES = {"base/", "config/", "task/", "master/", "host/heap.h", "version
 SYSTEM_HEADERS = (
     (r"microhttpd\.h", ("src/http/",)),
     (r"nettle/.*", ("src/config/tokens.c", "src/task/builtin/", "src/task/command/")),
+    (r"gnutls/.*", ("src/http/",)),
     (r"Python\.h", ("src/task/python/",)),
     (r"jemalloc/.*", ("src/host/",)),
 )
@@ -27,6 +28,7 @@ CALLS = (
     (r"\w*mallctl\w*|mallocx|dallocx", ("src/host/",)),
     (r"pthread_create|thrd_create", ("src/host/", "src/task/python/", "tests/")),
     (r"MHD_\w+", ("src/http/",)),
+    (r"gnutls_\w+", ("src/http/tls.c",)),
     (r"nettle_\w+", ("src/task/builtin/", "src/task/command/")),
     (r"Py[A-Z]\w+", ("src/task/python/",)),
 )
