@@ -202,7 +202,8 @@ static int run(const struct arguments *arguments, struct supervisor *supervisor,
 	}
 	log_init(config->log_level, config->log_format, "master");
 	log_info("starting", log_str("version", TWINPOOL_VERSION), log_str("config", config->path),
-		 log_int("pid", getpid()));
+		 log_int("pid", getpid()), log_uint("cores", config_cores()),
+		 log_uint("memory_limit_bytes", config->memory_bytes));
 	loaded_log_plugins(loaded);
 	return master_run(loaded, &arguments->flags, supervisor, ready_fd);
 }

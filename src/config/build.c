@@ -878,6 +878,22 @@ static int build_data_dir(struct config *config, const json_t *value, struct err
 	return config->data_dir != NULL ? 0 : fail_memory(error);
 }
 
+static uint64_t least(uint64_t a, uint64_t b)
+{
+	return a < b ? a : b;
+}
+
+void config_bound(struct config *config, uint64_t memory_bytes)
+{
+	config->memory_bytes = memory_bytes;
+	if (memory_bytes == 0)
+		return;
+	config->keep_bytes = least(config->keep_bytes, memory_bytes / 8);
+	for (size_t i = 0; i < config->pool_count; i++)
+		config->pools[i].queue_bytes =
+			least(config->pools[i].queue_bytes, memory_bytes / 4 / config->pool_count);
+}
+
 int config_build(const json_t *tree, struct config **ret_config, struct error *error)
 {
 	struct config *config = calloc(1, sizeof(*config));

@@ -15,6 +15,13 @@
  * the JSON path as field. Answers 0 or -errno. */
 int config_build(const json_t *tree, struct config **ret_config, struct error *error);
 
+/*
+ * What the service itself holds for its clients must leave room for the jobs where memory is
+ * limited, as in a container: of memory_bytes (0: no limit) all queues get a quarter at the most, in
+ * equal parts, and the jobs that have ended an eighth, whatever was configured.
+ */
+void config_bound(struct config *config, uint64_t memory_bytes);
+
 /* The settings of a pool that are a number or "cores"; NULL ends them. */
 extern const char *const config_count_names[];
 

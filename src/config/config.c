@@ -425,6 +425,7 @@ static int build(const struct loading *loading, struct config **ret_config, stru
 		name_source(loading, error);
 		return result;
 	}
+	config_bound(config, config_memory());
 	config->digest = loading->digest;
 	if (loading->path != NULL) {
 		config->path = strdup(loading->path);

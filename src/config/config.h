@@ -191,6 +191,8 @@ struct config {
 	char *data_dir; /* all that is ever written lies there; NULL: nothing is written. A relative
 			   one of the file starts at the file's directory */
 
+	uint64_t memory_bytes; /* as of config_memory() when it was loaded */
+
 	uint64_t keep_jobs;  /* ended jobs kept: most of them … */
 	uint64_t keep_bytes; /* … most bytes of them (results, outputs, records) … */
 	int64_t keep_ms;     /* … and for how long after they ended */
@@ -252,5 +254,9 @@ const struct config_task *config_find_task(const struct config *config, const ch
 /* The number of CPUs this process may use: sched_getaffinity(2), limited by the CPU quota of its
  * cgroup (v2 cpu.max, else v1 cpu.cfs_quota_us / cpu.cfs_period_us), rounded up; at least 1. */
 unsigned int config_cores(void);
+
+/* The memory limit of this process's cgroup or of one above it (v2 memory.max, else v1
+ * memory.limit_in_bytes), in bytes; 0 if there is none. */
+uint64_t config_memory(void);
 
 #endif

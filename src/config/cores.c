@@ -1,7 +1,8 @@
 /*
- * How many CPUs may be used: see cores.h, and config_cores() in config.h.
+ * How many CPUs and how much memory may be used: see cores.h, and config_cores() and
+ * config_memory() in config.h.
  *
- * A quota holds for a group and for all below it, so the way goes from this process's group up to
+ * A limit holds for a group and for all below it, so the way goes from this process's group up to
  * the root and the least wins. In a container the path of /proc/self/cgroup may be the host's, of
  * which only the root is mounted; files that are not there are passed over, and the root's file is
  * then the container's own.
@@ -24,6 +25,7 @@
 
 #define CGROUP_ROOT	"/sys/fs/cgroup"
 #define CGROUP_PATH_MAX 2048
+#define NO_MEMORY_LIMIT (INT64_C(1) << 60)
 #define CGROUP_LIST_MAX 16384 /* of /proc/self/cgroup: about 15 lines */
 
 /* 0 if there is no limit, else the CPUs of a quota, rounded up. */
@@ -74,8 +76,28 @@ static uint64_t read_v1(const struct cores_files *files, const char *directory)
 	return quota_cpus(quota, period);
 }
 
-/* The least quota of base/group and of all groups above it, base itself last; 0 if none has one. */
-static uint64_t least_quota(const struct cores_files *files, const char *base, const char *group,
+/* "max" or bytes. */
+static uint64_t read_memory_v2(const struct cores_files *files, const char *directory)
+{
+	int64_t bytes;
+
+	return read_number(files, directory, "memory.max", &bytes) && bytes > 0 ? (uint64_t)bytes
+										: 0;
+}
+
+/* No limit is the largest number of pages, in bytes. */
+static uint64_t read_memory_v1(const struct cores_files *files, const char *directory)
+{
+	int64_t bytes;
+
+	if (!read_number(files, directory, "memory.limit_in_bytes", &bytes) || bytes <= 0 ||
+	    bytes >= NO_MEMORY_LIMIT)
+		return 0;
+	return (uint64_t)bytes;
+}
+
+/* The least limit of base/group and of all groups above it, base itself last; 0 if none has one. */
+static uint64_t least_limit(const struct cores_files *files, const char *base, const char *group,
 			    uint64_t (*read)(const struct cores_files *files,
 					     const char *directory))
 {
@@ -85,11 +107,11 @@ static uint64_t least_quota(const struct cores_files *files, const char *base, c
 
 	(void)snprintf(directory, sizeof(directory), "%s%s", base, group);
 	for (;;) {
-		uint64_t cpus = read(files, directory);
+		uint64_t limit = read(files, directory);
 		char *slash;
 
-		if (cpus != 0 && (least == 0 || cpus < least))
-			least = cpus;
+		if (limit != 0 && (least == 0 || limit < least))
+			least = limit;
 		slash = strrchr(directory + base_length, '/');
 		if (slash == NULL)
 			return least;
@@ -160,12 +182,27 @@ static uint64_t group_cpus(const struct cores_files *files)
 	if (!files->read(files->context, "/proc/self/cgroup", lines, sizeof(lines)))
 		return 0;
 	if (find_group(lines, "", group))
-		cpus = least_quota(files, CGROUP_ROOT, group, read_v2);
+		cpus = least_limit(files, CGROUP_ROOT, group, read_v2);
 	if (cpus != 0 || !find_group(lines, "cpu", group))
 		return cpus;
 	for (size_t i = 0; cpus == 0 && i < sizeof(v1_bases) / sizeof(v1_bases[0]); i++)
-		cpus = least_quota(files, v1_bases[i], group, read_v1);
+		cpus = least_limit(files, v1_bases[i], group, read_v1);
 	return cpus;
+}
+
+uint64_t cores_memory(const struct cores_files *files)
+{
+	char lines[CGROUP_LIST_MAX];
+	char group[CGROUP_PATH_MAX];
+	uint64_t bytes = 0;
+
+	if (!files->read(files->context, "/proc/self/cgroup", lines, sizeof(lines)))
+		return 0;
+	if (find_group(lines, "", group))
+		bytes = least_limit(files, CGROUP_ROOT, group, read_memory_v2);
+	if (bytes == 0 && find_group(lines, "memory", group))
+		bytes = least_limit(files, CGROUP_ROOT "/memory", group, read_memory_v1);
+	return bytes;
 }
 
 unsigned int cores_limit(unsigned int cpus, const struct cores_files *files)
@@ -228,4 +265,11 @@ unsigned int config_cores(void)
 	const struct cores_files files = {.read = read_real_file};
 
 	return cores_limit(allowed_cpus(), &files);
+}
+
+uint64_t config_memory(void)
+{
+	const struct cores_files files = {.read = read_real_file};
+
+	return cores_memory(&files);
 }

@@ -50,6 +50,8 @@
 #define SWEEP_PAUSE_MAX_NS	  NS_PER_S
 #define SWEEP_PAUSE_UNREPORTED_NS (20 * NS_PER_MS) /* the longest while a HOST_DOWN waits */
 #define INHERITED_MAX		  64
+#define HOST_OOM_SCORE		  500 /* more than the server's: half of all memory */
+#define OOM_SCORE_MAX		  1000L
 
 struct child {
 	struct list node;
@@ -239,6 +241,24 @@ static void ignore_signals(const int *signals, size_t count)
 		sigaction(signals[i], &action, NULL);
 }
 
+/* Where memory is short, the kernel is to end a host, and with it jobs that are told so, rather than
+ * the server or the master, and with them the service. What it must not be told is left. */
+static void offer_to_oom_killer(void)
+{
+	static const char path[] = "/proc/self/oom_score_adj";
+	char text[16] = "";
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	if (fd >= 0 && read(fd, text, sizeof(text) - 1) > 0) {
+		long score = strtol(text, NULL, 10) + HOST_OOM_SCORE;
+		int length = snprintf(text, sizeof(text), "%ld",
+				      score < OOM_SCORE_MAX ? score : OOM_SCORE_MAX);
+		if (pwrite(fd, text, (size_t)length, 0) < 0)
+			log_debug("oom_score_kept", log_str("error", strerrordesc_np(errno)));
+	}
+	fd_close(&fd);
+}
+
 static void __attribute__((noreturn))
 host_main(struct master *master, struct host_fds *fds, const struct message_host_start *start,
 	  pid_t parent)
@@ -262,6 +282,7 @@ host_main(struct master *master, struct host_fds *fds, const struct message_host
 	 * a terminal's Ctrl-C reaches nobody of them. */
 	setsid();
 	free_children(master);
+	offer_to_oom_killer();
 	keep_only_own(fds);
 	ignore_signals(for_master, sizeof(for_master) / sizeof(for_master[0]));
 	snprintf(name, sizeof(name), "%s/%u", pool->name, start->slot);

@@ -22,6 +22,7 @@
 #include "base/fd.h"
 #include "base/json.h"
 #include "base/schema.h"
+#include "config/build.h"
 #include "config/config.h"
 #include "config/config_schema.h"
 #include "config/cores.h"
@@ -128,6 +129,12 @@ static void refuses_variable(const char *variable, const char *field, const char
 	free(copy);
 }
 
+/* value, or the part of the memory limit that it gives way to, if there is a limit. */
+static uint64_t bounded(uint64_t value, uint64_t part)
+{
+	return part > 0 && part < value ? part : value;
+}
+
 static json_t *parse_bytes(const char *data, size_t length)
 {
 	struct error error = {0};
@@ -176,7 +183,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->log_format, LOG_FORMAT_AUTO);
 	assert_null(config->data_dir);
 	assert_int_equal(config->keep_jobs, 10000);
-	assert_int_equal(config->keep_bytes, 67108864);
+	assert_int_equal(config->keep_bytes, bounded(67108864, config->memory_bytes / 8));
 	assert_int_equal(config->keep_ms, 3600000);
 	assert_string_equal(config->default_pool, "process");
 	assert_int_equal(config->task_count, 0);
@@ -192,7 +199,8 @@ static void test_defaults(void **state)
 		const struct config_pool *pool = &config->pools[i];
 
 		assert_int_equal(pool->queue_jobs, 10000);
-		assert_int_equal(pool->queue_bytes, 268435456);
+		assert_int_equal(pool->queue_bytes,
+				 bounded(268435456, config->memory_bytes / 8)); /* of two pools */
 		assert_int_equal(pool->max_hosts, pool->hosts);
 		assert_int_equal(pool->spare_hosts, 0);
 		assert_int_equal(pool->grow_after_ms, 100);
@@ -1171,6 +1179,64 @@ static unsigned int limit(unsigned int cpus, struct fake_file *fakes)
 	return cores_limit(cpus, &(struct cores_files){.read = read_fake, .context = fakes});
 }
 
+static uint64_t memory(struct fake_file *fakes)
+{
+	return cores_memory(&(struct cores_files){.read = read_fake, .context = fakes});
+}
+
+/* v2 before v1; the least of the way up; what means "none" in each. */
+static void test_memory_limit(void **state)
+{
+	struct fake_file nested[] = {
+		{"/proc/self/cgroup", "0::/a/b\n"},
+		{"/sys/fs/cgroup/a/b/memory.max", "max\n"},
+		{"/sys/fs/cgroup/a/memory.max", "536870912\n"},
+		{"/sys/fs/cgroup/memory.max", "1073741824\n"},
+		{NULL, NULL},
+	};
+	struct fake_file container[] = {
+		{"/proc/self/cgroup", "0::/\n"},
+		{"/sys/fs/cgroup/memory.max", "134217728\n"},
+		{NULL, NULL},
+	};
+	struct fake_file v1[] = {
+		{"/proc/self/cgroup", "5:memory:/docker/x\n4:cpu,cpuacct:/docker/x\n"},
+		{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "268435456\n"},
+		{NULL, NULL},
+	};
+	struct fake_file unlimited[] = {
+		{"/proc/self/cgroup", "5:memory:/\n0::/\n"},
+		{"/sys/fs/cgroup/memory.max", "max\n"},
+		{"/sys/fs/cgroup/memory/memory.limit_in_bytes", "9223372036854771712\n"},
+		{NULL, NULL},
+	};
+	struct fake_file nothing[] = {{NULL, NULL}};
+
+	(void)state;
+	assert_int_equal(memory(nested), 536870912);
+	assert_int_equal(memory(container), 134217728);
+	assert_int_equal(memory(v1), 268435456);
+	assert_int_equal(memory(unlimited), 0);
+	assert_int_equal(memory(nothing), 0);
+}
+
+/* A limit bounds what is held, and raises nothing. */
+static void test_bounded_by_memory(void **state)
+{
+	struct config_pool pools[2] = {{.queue_bytes = 1000}, {.queue_bytes = 50}};
+	struct config config = {.keep_bytes = 900, .pools = pools, .pool_count = 2};
+
+	(void)state;
+	config_bound(&config, 0);
+	assert_int_equal(config.keep_bytes, 900);
+	assert_int_equal(pools[0].queue_bytes, 1000);
+	config_bound(&config, 1600);
+	assert_int_equal(config.memory_bytes, 1600);
+	assert_int_equal(config.keep_bytes, 200);
+	assert_int_equal(pools[0].queue_bytes, 200);
+	assert_int_equal(pools[1].queue_bytes, 50);
+}
+
 static void test_cores_v2(void **state)
 {
 	struct fake_file nested[] = {
@@ -1276,6 +1342,8 @@ int main(void)
 		cmocka_unit_test(test_tokens_file),
 		cmocka_unit_test(test_reload_allows),
 		cmocka_unit_test(test_reload_refuses),
+		cmocka_unit_test(test_memory_limit),
+		cmocka_unit_test(test_bounded_by_memory),
 		cmocka_unit_test(test_cores_v2),
 		cmocka_unit_test(test_cores_v1),
 		cmocka_unit_test(test_cores_without_a_quota),
