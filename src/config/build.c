@@ -829,6 +829,19 @@ static int build_tasks(struct config *config, json_t *tasks, struct error *error
 	return 0;
 }
 
+static int build_commands(struct config *config, const json_t *source, struct error *error)
+{
+	const char *cgroup = get_string(source, "cgroup");
+
+	if (strcmp(cgroup, "auto") != 0 && strcmp(cgroup, "off") != 0 && cgroup[0] != '/')
+		return error_set(
+			error, ERROR_INVALID, "commands.cgroup",
+			"found the string \"%.80s\"; expected auto, off, or an absolute path",
+			cgroup);
+	config->command_cgroup = strdup(cgroup);
+	return config->command_cgroup != NULL ? 0 : fail_memory(error);
+}
+
 /* The directories are resolved already. */
 static int build_python(struct config *config, const json_t *source, struct error *error)
 {
@@ -914,6 +927,8 @@ int config_build(const json_t *tree, struct config **ret_config, struct error *e
 		result = build_tasks(config, json_object_get(tree, "tasks"), error);
 	if (result == 0)
 		result = build_plugins(config, json_object_get(tree, "plugins"), error);
+	if (result == 0)
+		result = build_commands(config, json_object_get(tree, "commands"), error);
 	if (result == 0)
 		result = build_python(config, json_object_get(tree, "python"), error);
 	if (result < 0) {

@@ -576,6 +576,9 @@ int config_reload_check(const struct config *old, const struct config *new, stru
 					  new->max_connections, error);
 	if (result == 0)
 		result = check_same_text("data_dir", old->data_dir, new->data_dir, error);
+	if (result == 0)
+		result = check_same_text("commands.cgroup", old->command_cgroup,
+					 new->command_cgroup, error);
 	for (size_t i = 0; result == 0 && i < old->pool_count; i++) {
 		int index = config_find_pool(new, old->pools[i].name);
 
@@ -630,6 +633,7 @@ void config_free(struct config *config)
 	free(config->tls_client_ca);
 	tokens_free(config->tokens);
 	free(config->data_dir);
+	free(config->command_cgroup);
 	free(config->default_pool);
 	for (size_t i = 0; i < config->python_path_count; i++)
 		free(config->python_path[i]);

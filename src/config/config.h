@@ -207,7 +207,8 @@ struct config {
 	size_t task_count;
 	struct config_plugin *plugins;
 	size_t plugin_count;
-	char **python_path; /* directories that come first in sys.path; absolute */
+	char *command_cgroup; /* "auto", "off", or an absolute path */
+	char **python_path;   /* directories that come first in sys.path; absolute */
 	size_t python_path_count;
 	char *python_venv; /* a virtual environment; NULL if none */
 };
@@ -236,7 +237,7 @@ int config_load(const struct config_flags *flags, char *const *environment,
 
 /*
  * Whether new may take the place of old, which is in force, without a restart. Refused with
- * ERROR_INVALID are another server.listen, server.max_connections or data_dir, a pool of old that
+ * ERROR_INVALID are another server.listen, server.max_connections, data_dir or commands.cgroup, a pool of old that
  * is not in new (renamed or removed), and a pool with another number of threads; field is the path.
  * Everything else may differ: pools may be new and in another order. Answers 0 or -errno.
  */

@@ -3,6 +3,7 @@
 
 #include "http/reply.h"
 #include "http/resources.h"
+#include "task/command/cgroup.h"
 #include "task/command/system.h"
 
 #ifdef TWINPOOL_JEMALLOC
@@ -20,13 +21,17 @@ static void write_kinds(struct json_writer *writer)
 	json_write_end_array(writer);
 }
 
-static void write_cgroup(const struct system_capabilities *system, struct json_writer *writer)
+static void write_cgroup(struct json_writer *writer)
 {
+	const struct cgroup_state *cgroup = cgroup_state();
+
 	json_write_begin_object(writer, "cgroup");
-	json_write_int(writer, "version", system->cgroup_version);
-	json_write_bool(writer, "writable", system->cgroup_writable);
-	json_write_string(writer, "controllers", system->cgroup_controllers);
-	json_write_bool(writer, "in_force", false);
+	json_write_int(writer, "version", cgroup->version);
+	json_write_string(writer, "path", cgroup->path[0] ? cgroup->path : NULL);
+	json_write_bool(writer, "writable", cgroup->writable);
+	json_write_string(writer, "controllers", cgroup->controllers);
+	json_write_bool(writer, "in_force", cgroup->in_force);
+	json_write_string(writer, "reason", cgroup->in_force ? NULL : cgroup->reason);
 	json_write_end_object(writer);
 }
 
@@ -55,16 +60,23 @@ static void write_calls(const struct system_capabilities *system, struct json_wr
 /* By what a limit of a job is kept, for jobs in the hosts and for commands. */
 static void write_limits(const struct system_capabilities *system, struct json_writer *writer)
 {
+	const struct cgroup_state *cgroup = cgroup_state();
+	bool has_peak = cgroup->in_force && cgroup->has_peak;
+	bool has_pids = cgroup->in_force && cgroup->has_pids;
+
 	json_write_begin_object(writer, "limits");
 	json_write_string(writer, "heap", HAS_HEAP_LIMITS ? "jemalloc" : NULL);
 	json_write_string(writer, "process_memory", "rlimit_data");
-	json_write_string(writer, "command_memory", "rlimit_data");
+	json_write_string(writer, "command_memory",
+			  cgroup->in_force ? "cgroup_memory_max" : "rlimit_data");
+	json_write_string(writer, "command_processes",
+			  has_pids ? "cgroup_pids_max" : "rlimit_nproc");
 	json_write_end_object(writer);
 
 	json_write_begin_object(writer, "metering");
 	json_write_string(writer, "process_memory", system->clear_refs ? "vm_hwm" : NULL);
 	json_write_string(writer, "thread_memory", HAS_HEAP_LIMITS ? "jemalloc_peak" : NULL);
-	json_write_string(writer, "command_memory", "wait4");
+	json_write_string(writer, "command_memory", has_peak ? "cgroup_memory_peak" : "wait4");
 	json_write_end_object(writer);
 }
 
@@ -77,7 +89,7 @@ enum MHD_Result capabilities_get(struct request *request)
 	json_write_begin_object(&writer, NULL);
 	write_kinds(&writer);
 	write_limits(system, &writer);
-	write_cgroup(system, &writer);
+	write_cgroup(&writer);
 	write_bubblewrap(system, &writer);
 	write_calls(system, &writer);
 	json_write_end_object(&writer);

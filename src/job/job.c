@@ -328,6 +328,8 @@ static const char *source_name(uint32_t source)
 		return "wait4";
 	case MEMORY_SOURCE_SAMPLED:
 		return "sampled";
+	case MEMORY_SOURCE_CGROUP_MEMORY_PEAK:
+		return "cgroup_memory_peak";
 	case MEMORY_SOURCE_NONE:
 		break;
 	}

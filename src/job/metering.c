@@ -42,7 +42,7 @@ int metering_is_valid(const struct metering *m)
 	 * */
 	return m->started_ns > 0 && m->ended_ns >= m->started_ns &&
 	       m->ended_ns <= clock_monotonic_ns() && m->scope <= MEMORY_SCOPE_CHILDREN &&
-	       m->source <= MEMORY_SOURCE_SAMPLED;
+	       m->source <= MEMORY_SOURCE_CGROUP_MEMORY_PEAK;
 }
 
 int64_t metering_memory_passed(const struct metering *metering, int64_t limit_bytes)

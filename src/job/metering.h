@@ -14,7 +14,8 @@ enum memory_scope {
 	MEMORY_SCOPE_NONE,    /* there are none */
 	MEMORY_SCOPE_PROCESS, /* the worker's process, whose only worker it is */
 	MEMORY_SCOPE_THREAD,  /* the heap of the worker's thread */
-	MEMORY_SCOPE_CHILDREN /* the largest of the processes that the job has started */
+	MEMORY_SCOPE_CHILDREN /* the processes that the job has started: all together (source cgroup),
+				 or the largest of them */
 };
 
 /* Where peak and baseline come from. */
@@ -24,8 +25,9 @@ enum memory_source {
 				 run */
 	MEMORY_SOURCE_JEMALLOC_PEAK, /* jemalloc's per-thread peak, reset before the run */
 	MEMORY_SOURCE_WAIT4,	     /* the kernel's account of a process when it had ended */
-	MEMORY_SOURCE_SAMPLED /* its high-water mark, as it was read while it ran: what it rose
-					by after the last look is missing */
+	MEMORY_SOURCE_SAMPLED,	     /* its high-water mark, as it was read while it ran: what it
+					rose by after the last look is missing */
+	MEMORY_SOURCE_CGROUP_MEMORY_PEAK /* memory.peak of the cgroup that the processes were in */
 };
 
 struct metering {

@@ -40,6 +40,7 @@
 #include "ipc/scoreboard.h"
 #include "master/probe.h"
 #include "master/service.h"
+#include "task/command/cgroup.h"
 #include "task/shared.h"
 
 #define HOSTS_END_NS		  (2 * NS_PER_S) /* that idle hosts get to leave once the server has gone */
@@ -557,6 +558,11 @@ static bool is_known(pid_t pid, void *data)
 	       find_child(master, pid) || is_inherited(master, pid);
 }
 
+static bool is_host(pid_t pid, void *data)
+{
+	return find_child(data, pid) != NULL;
+}
+
 /* Tells of hosts that have ended: of all, or of those that cannot wait any longer. */
 static void report_fallen(struct master *master, bool all)
 {
@@ -595,11 +601,12 @@ static void sweep(struct master *master)
 	int ended = children_end(is_known, master, now_ns + SWEEP_NS);
 	if (ended > 0)
 		log_info("orphans_ended", log_int("count", ended));
-	if (ended >= 0)
+	bool all = cgroup_end_dead(is_host, master) && ended >= 0;
+	if (all)
 		master->sweep_ns = 0;
 	else
 		sweep_later(master);
-	report_fallen(master, ended >= 0);
+	report_fallen(master, all);
 }
 
 /* For poll(2): milliseconds until the next sweep, -1 if none is due. */
@@ -869,11 +876,29 @@ static int note_inherited(struct master *master)
 	return 0;
 }
 
+/* Says in the log what commands are to be held by. */
+static int open_cgroup(const struct config *config)
+{
+	const struct cgroup_state *cgroup = cgroup_state();
+	int status = cgroup_open(config->command_cgroup);
+
+	if (status < 0)
+		log_error("cgroup_unusable", log_str("field", "commands.cgroup"),
+			  log_str("error", cgroup->reason));
+	else if (cgroup->in_force)
+		log_info("cgroup", log_str("path", cgroup->path));
+	else
+		log_debug("no_cgroup", log_str("reason", cgroup->reason));
+	return status;
+}
+
 static int set_up(struct master *master)
 {
 	list_init(&master->children);
 	list_init(&master->fallen);
 	int status = note_inherited(master);
+	if (status == 0)
+		status = open_cgroup(master->loaded->config);
 	if (status < 0)
 		return status;
 	sigemptyset(&master->signals);
@@ -894,6 +919,7 @@ static int set_up(struct master *master)
 
 static void tear_down(struct master *master)
 {
+	cgroup_close();
 	fd_close(&master->signal_fd);
 	fd_close(&master->channel);
 	free_children(master);

@@ -26,7 +26,7 @@ struct context_children {
 	int64_t major_faults;
 	int64_t voluntary_switches;
 	int64_t involuntary_switches;
-	int64_t peak_bytes; /* resident set of the largest of them; -1: not known */
+	int64_t peak_bytes; /* as of source: of the largest, or of all together; -1: not known */
 	uint32_t source;    /* enum memory_source */
 };
 

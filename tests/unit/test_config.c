@@ -182,6 +182,7 @@ static void test_defaults(void **state)
 	assert_int_equal(config->log_level, LOG_LEVEL_INFO);
 	assert_int_equal(config->log_format, LOG_FORMAT_AUTO);
 	assert_null(config->data_dir);
+	assert_string_equal(config->command_cgroup, "auto");
 	assert_int_equal(config->keep_jobs, 10000);
 	assert_int_equal(config->keep_bytes, bounded(67108864, config->memory_bytes / 8));
 	assert_int_equal(config->keep_ms, 3600000);
@@ -511,7 +512,7 @@ static void test_file_is_wrong(void **state)
 	refuses("{\"srever\":{}}", "srever",
 		"found the unknown property \"srever\"; expected one of $schema, server, log, "
 		"retention, "
-		"data_dir, default_pool, pools, python, plugins, tasks");
+		"data_dir, default_pool, pools, commands, python, plugins, tasks");
 }
 
 static void test_plugins(void **state)
@@ -558,6 +559,8 @@ static void test_settings_are_wrong(void **state)
 		"\"error\"");
 	refuses("{\"retention\":{\"age\":1}}", "retention.age",
 		"found the unknown property \"age\"; expected one of jobs, bytes, age_ms");
+	refuses("{\"commands\":{\"cgroup\":\"on\"}}", "commands.cgroup",
+		"found the string \"on\"; expected auto, off, or an absolute path");
 	refuses("{\"data_dir\":\"\"}", "data_dir",
 		"found the string \"\"; expected a string of 1 to 4000 characters");
 	refuses("{\"tasks\":{\"crash\":{\"enabled\":1}}}", "tasks.crash.enabled",
@@ -1148,6 +1151,9 @@ static void test_reload_refuses(void **state)
 	reloads("{\"data_dir\":\"/d\"}", "{\"data_dir\":\"/e\"}", "data_dir",
 		"found the string \"/e\"; expected the string \"/d\", the value in force: a change "
 		"needs a restart");
+	reloads("{}", "{\"commands\":{\"cgroup\":\"off\"}}", "commands.cgroup",
+		"found the string \"off\"; expected the string \"auto\", the value in force: a "
+		"change needs a restart");
 	reloads("{\"pools\":{\"a\":{},\"b\":{}}}", "{\"pools\":{\"b\":{},\"c\":{}}}", "pools.a",
 		"found no such pool; expected the one in force to stay: to remove or rename a pool "
 		"needs a restart");

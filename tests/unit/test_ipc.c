@@ -962,7 +962,7 @@ static void test_done_out_of_range(void **state)
 	REFUSED(metering.peak_bytes, (INT64_C(1) << 60) + 1);
 	REFUSED(metering.involuntary_switches, INT64_MIN);
 	REFUSED(metering.scope, MEMORY_SCOPE_CHILDREN + 1);
-	REFUSED(metering.source, MEMORY_SOURCE_SAMPLED + 1);
+	REFUSED(metering.source, MEMORY_SOURCE_CGROUP_MEMORY_PEAK + 1);
 #undef REFUSED
 	done = good_done();
 	assert_false(read_done(&done, NULL, 0, 1)); /* a descriptor that nobody spoke of */
@@ -1059,7 +1059,7 @@ static void check_accepted_done(const char *data, size_t length, size_t fd_count
 	assert_true(done->metering.started_ns <= done->metering.ended_ns);
 	assert_true(done->metering.ended_ns <= clock_monotonic_ns());
 	assert_true(done->metering.scope <= MEMORY_SCOPE_CHILDREN);
-	assert_true(done->metering.source <= MEMORY_SOURCE_SAMPLED);
+	assert_true(done->metering.source <= MEMORY_SOURCE_CGROUP_MEMORY_PEAK);
 	for (size_t i = 0; i < COUNT(numbers); i++)
 		assert_true(*numbers[i] >= -1);
 	assert_true(within(data, length, failure, done->failure_length));

@@ -900,7 +900,7 @@ static void test_metering_ranges(void **state)
 	metering.scope = MEMORY_SCOPE_CHILDREN + 1;
 	assert_false(metering_is_valid(&metering));
 	metering = good_metering();
-	metering.source = MEMORY_SOURCE_SAMPLED + 1;
+	metering.source = MEMORY_SOURCE_CGROUP_MEMORY_PEAK + 1;
 	assert_false(metering_is_valid(&metering));
 }
 

@@ -25,6 +25,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "job/metering.h"
+#include "task/command/cgroup.h"
 #include "task/command/files.h"
 #include "task/command/sandbox.h"
 #include "task/command/scratch.h"
@@ -41,7 +42,7 @@
 #define CAPTURE_MAX (UINT64_C(64) << 20)
 #define MIB	    (INT64_C(1) << 20)
 #define PEAK_SLACK  (INT64_C(256) << 10) /* the kernel adds resident pages up in batches */
-#define RUN_LIMITS  (COMMAND_LIMITS_MAX + 1)
+#define RUN_LIMITS  (COMMAND_LIMITS_MAX + 2)
 
 struct run {
 	struct tp_context *ctx;
@@ -78,6 +79,7 @@ struct run {
 	int64_t memory_seen;   /* more than the limit; 0: it was kept */
 	int64_t cpu_start_ns;
 	int64_t looked_ns; /* when it was last looked at */
+	bool was_killed;   /* by the kernel, for want of memory that was not the job's limit */
 };
 
 /* --- before ---------------------------------------------------------------------------------- */
@@ -229,17 +231,41 @@ static int lay_scratch(struct run *run)
 	return 0;
 }
 
+/* The cgroup keeps the limits of memory and of processes, where there is one. */
+static int make_cgroup(struct run *run)
+{
+	const struct cgroup_limits limits = {.memory_bytes = run->ctx->memory_limit,
+					     .processes = run->command->processes};
+
+	if (!cgroup_state()->in_force) {
+		return 0;
+	}
+	int status = cgroup_make(&limits, &run->tree.cgroup);
+	return status == 0 ? 0 : fail_step(run, "make a cgroup", status);
+}
+
+static void add_limit(struct spawn_limit *limits, size_t *count, int resource, rlim_t value)
+{
+	limits[(*count)++] = (struct spawn_limit){.resource = resource, .value = value};
+}
+
 /* Room above the limit as the host's own has it: address space comes in larger pieces than what is
  * used of it, and what goes past the limit itself is to be seen, not refused. */
 static size_t make_limits(const struct run *run, struct spawn_limit limits[static RUN_LIMITS])
 {
 	size_t count = run->command->limit_count;
 	int64_t memory = run->ctx->memory_limit;
+	bool has_cgroup = run->tree.cgroup.directory >= 0;
 
 	memcpy(limits, run->command->limits, count * sizeof(limits[0]));
-	if (memory > 0 && memory < INT64_MAX / 2) {
-		limits[count++] = (struct spawn_limit){
-			.resource = RLIMIT_DATA, .value = (rlim_t)(memory + memory / 4 + 64 * MIB)};
+	if (memory > 0 && has_cgroup) {
+		/* A host of one worker has such a limit for itself, which is not the command's. */
+		add_limit(limits, &count, RLIMIT_DATA, RLIM_INFINITY);
+	} else if (memory > 0 && memory < INT64_MAX / 2) {
+		add_limit(limits, &count, RLIMIT_DATA, (rlim_t)(memory + memory / 4 + 64 * MIB));
+	}
+	if (run->command->processes > 0 && !(has_cgroup && cgroup_state()->has_pids)) {
+		add_limit(limits, &count, RLIMIT_NPROC, (rlim_t)run->command->processes);
 	}
 	return count;
 }
@@ -265,6 +291,7 @@ static int start(struct run *run)
 		.environment = run->environment.items,
 		.standard = {run->standard[0], run->standard[1], run->standard[2]},
 		.directory = run->scratch.directory,
+		.cgroup = run->tree.cgroup.directory >= 0 ? run->tree.cgroup.directory : 0,
 		.limits = limits,
 		.limit_count = make_limits(run, limits),
 		.changes_user = command->changes_user,
@@ -283,10 +310,13 @@ static int start(struct run *run)
 	run->started_ns = clock_monotonic_ns();
 	run->floor_bytes = own.ru_maxrss * 1024 + PEAK_SLACK;
 	run->pidfd = (int)syscall(SYS_pidfd_open, run->tree.pid, 0);
-	run->proc = open_proc(run->tree.pid, "status");
+	bool has_cgroup = run->tree.cgroup.directory >= 0;
+	if (!has_cgroup || !cgroup_state()->has_peak) {
+		run->proc = open_proc(run->tree.pid, "status");
+	}
 	if (run->ctx->cpu_start != NULL) {
 		run->cpu_start_ns = atomic_load(run->ctx->cpu_start);
-		run->stat = open_proc(run->tree.pid, "stat");
+		run->stat = has_cgroup ? -1 : open_proc(run->tree.pid, "stat");
 	}
 	for (int i = 0; i < 3; i++) {
 		fd_close(&run->standard[i]);
@@ -310,12 +340,19 @@ static void count_cpu(const struct run *run, int64_t used_ns)
 }
 
 /* CPU time of the program and of what it has waited for: fields 14 to 17 of its stat (proc(5)), in
- * ticks. */
+ * ticks. A cgroup knows that of all. */
 static void look_at_cpu(const struct run *run)
 {
 	char text[1024];
 	long long ticks[4];
 
+	if (run->tree.cgroup.directory >= 0 && run->ctx->cpu_start != NULL) {
+		int64_t used_ns = cgroup_cpu_ns(&run->tree.cgroup);
+		if (used_ns >= 0) {
+			count_cpu(run, used_ns);
+		}
+		return;
+	}
 	if (run->stat < 0 || pread_text(run->stat, text, sizeof(text)) == 0) {
 		return;
 	}
@@ -345,7 +382,9 @@ static void look_at_memory(struct run *run)
 	if (bytes > run->sampled_bytes) {
 		run->sampled_bytes = bytes;
 	}
-	if (run->ctx->memory_limit > 0 && bytes > run->ctx->memory_limit) {
+	/* A cgroup keeps the limit itself, and counts otherwise: not what others have touched. */
+	if (run->tree.cgroup.directory < 0 && run->ctx->memory_limit > 0 &&
+	    bytes > run->ctx->memory_limit) {
 		run->memory_seen = bytes;
 	}
 }
@@ -440,7 +479,7 @@ static void see_to_stop(struct run *run)
 	if (!run->killed && (run->memory_seen > 0 || run->service_gone ||
 			     (run->asked && clock_monotonic_ns() >= run->kill_at_ns))) {
 		run->killed = true;
-		tree_signal(&run->tree, SIGKILL);
+		tree_kill(&run->tree);
 	}
 }
 
@@ -490,6 +529,27 @@ static bool was_seen_enough(const struct run *run)
 	return run->sampled_bytes > 0 && run->sampled_ns - run->started_ns >= lived_ns / 2;
 }
 
+/* What the cgroup knows better: memory and CPU time of all that were in it, and who killed. Where the
+ * peak is not kept, the limit was at least reached by who fell over it. */
+static void ask_cgroup(struct run *run, struct context_children *children)
+{
+	struct cgroup_usage usage;
+
+	cgroup_read_usage(&run->tree.cgroup, &usage);
+	if (usage.peak_bytes >= 0) {
+		children->peak_bytes = usage.peak_bytes;
+		children->source = MEMORY_SOURCE_CGROUP_MEMORY_PEAK;
+	}
+	if (usage.cpu_user_ns >= 0) {
+		children->cpu_user_ns = usage.cpu_user_ns;
+		children->cpu_system_ns = usage.cpu_system_ns;
+	}
+	if (usage.was_limited && run->ctx->memory_limit > 0) {
+		run->memory_seen = usage.peak_bytes > 0 ? usage.peak_bytes : run->ctx->memory_limit;
+	}
+	run->was_killed = usage.was_killed;
+}
+
 static void tell_usage(struct run *run, const struct tree_usage *usage)
 {
 	struct context_children *children = &run->ctx->children;
@@ -512,10 +572,12 @@ static void tell_usage(struct run *run, const struct tree_usage *usage)
 		children->peak_bytes = run->sampled_bytes;
 		children->source = MEMORY_SOURCE_SAMPLED;
 	}
-	count_cpu(run, usage->cpu_user_ns + usage->cpu_system_ns);
-	if (run->ctx->memory_limit > 0 && children->peak_bytes > run->ctx->memory_limit) {
+	if (run->tree.cgroup.directory >= 0) {
+		ask_cgroup(run, children);
+	} else if (run->ctx->memory_limit > 0 && children->peak_bytes > run->ctx->memory_limit) {
 		run->memory_seen = children->peak_bytes;
 	}
+	count_cpu(run, children->cpu_user_ns + children->cpu_system_ns);
 	if (run->memory_seen > 0 && run->ctx->memory_seen != NULL) {
 		atomic_store(run->ctx->memory_seen, run->memory_seen);
 	}
@@ -569,6 +631,10 @@ static int fail_status(struct run *run)
 	char what[64];
 
 	last_line(run, line);
+	if (run->was_killed) {
+		return tp_fail(run->ctx, "the kernel killed the command for want of memory, though "
+					 "not by a limit of this job");
+	}
 	if (WIFSIGNALED(run->wait_status)) {
 		const char *name = sigabbrev_np(WTERMSIG(run->wait_status));
 		snprintf(what, sizeof(what), "ended by the signal %s%s", name == NULL ? "" : "SIG",
@@ -660,8 +726,13 @@ static int answer(struct run *run)
 
 static void finish(struct run *run)
 {
-	int status = scratch_remove(&run->scratch);
+	int status = cgroup_remove(&run->tree.cgroup);
 
+	if (status < 0) {
+		log_error("cgroup_left", log_str("name", run->tree.cgroup.name),
+			  log_str("error", strerrordesc_np(-status)));
+	}
+	status = scratch_remove(&run->scratch);
 	if (status < 0) {
 		log_error("scratch_left", log_str("name", run->scratch.name),
 			  log_str("error", strerrordesc_np(-status)));
@@ -682,7 +753,8 @@ static void finish(struct run *run)
 static int prepare(struct run *run)
 {
 	int (*const steps[])(struct run *) = {lay_scratch, make_argv,	make_environment,
-					      open_input,  open_output, start};
+					      open_input,  open_output, make_cgroup,
+					      start};
 
 	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
 		int status = steps[i](run);
@@ -701,7 +773,7 @@ static int run_command(struct tp_context *ctx, const json_t *args)
 			  .scratch = {.directory = -1},
 			  .standard = {-1, -1, -1},
 			  .output = {-1, -1},
-			  .tree = {.alone = ctx->is_process},
+			  .tree = {.alone = ctx->is_process, .cgroup.directory = -1},
 			  .pidfd = -1,
 			  .proc = -1,
 			  .stat = -1};

@@ -5,6 +5,7 @@
  *   template.c  argument vectors with placeholders
  *   command.c   the kind; one run of a command from its arguments to its result
  *   spawn.c     vfork and exec
+ *   cgroup.c    the cgroup of a run; cgroup_base.c: what holds all of them; cgroup_text.c: reading
  *   tree.c      the processes of a run, and their end
  *   scratch.c   the directory of a run, and its end
  *   files.c     files in and out
@@ -69,6 +70,7 @@ struct command {
 	bool succeeds[256]; /* by exit status */
 	struct spawn_limit limits[COMMAND_LIMITS_MAX];
 	size_t limit_count;
+	int64_t processes; /* most of a run, in a cgroup; else of its user (RLIMIT_NPROC); 0: any number */
 	bool changes_user;
 	uid_t uid;
 	gid_t gid;

@@ -1,5 +1,6 @@
 /*
- * Starting a program: by vfork(2), so that it costs the same from a host of any size.
+ * Starting a program: by vfork(2), or clone3(2) in its manner, so that it costs the same from a host of
+ * any size.
  *
  * Thread: any; several at once.
  */
@@ -17,11 +18,14 @@ struct spawn_limit {
 };
 
 struct spawn {
-	const char *program; /* a path; it is not searched for */
+	const char
+		*program; /* a path; it is not searched for; NULL: for a trial, none is run and the
+				child ends once all else is done */
 	char *const *argv;
 	char *const *environment;
 	int standard[3]; /* become descriptors 0, 1 and 2; all >= 3 */
 	int directory;	 /* to work in */
+	int cgroup;	 /* directory of the cgroup to begin in; 0: that of this process */
 	const struct spawn_limit *limits;
 	size_t limit_count;
 	bool changes_user;

@@ -410,15 +410,16 @@ static void read_limits(struct reader *reader)
 		const char *name;
 		int resource;
 	} limits[] = {
-		{"memory_bytes", RLIMIT_AS},   {"cpu_s", RLIMIT_CPU},
-		{"processes", RLIMIT_NPROC},   {"files", RLIMIT_NOFILE},
-		{"file_bytes", RLIMIT_FSIZE},  {"core_bytes", RLIMIT_CORE},
-		{"stack_bytes", RLIMIT_STACK},
+		{"memory_bytes", RLIMIT_AS}, {"cpu_s", RLIMIT_CPU},
+		{"files", RLIMIT_NOFILE},    {"file_bytes", RLIMIT_FSIZE},
+		{"core_bytes", RLIMIT_CORE}, {"stack_bytes", RLIMIT_STACK},
 	};
 	struct command *command = reader->command;
+	const json_t *given = member(reader, "rlimits");
 
+	command->processes = json_integer_value(json_object_get(given, "processes"));
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
-		const json_t *value = json_object_get(member(reader, "rlimits"), limits[i].name);
+		const json_t *value = json_object_get(given, limits[i].name);
 		/* A core file would be written where nobody looks. */
 		if (value == NULL && limits[i].resource != RLIMIT_CORE) {
 			continue;

@@ -20,8 +20,7 @@
 #include "task/command/sandbox.h"
 #include "task/command/spawn.h"
 
-#define TRY_NS	 (5 * NS_PER_S) /* for bwrap to start */
-#define FILE_MAX 65536
+#define TRY_NS (5 * NS_PER_S) /* for bwrap to start */
 
 /* Whether the descriptor, or -1, is one; closes it. */
 static bool works(int fd)
@@ -55,68 +54,6 @@ static void look_at_kernel(struct system_capabilities *system)
 	system->clear_refs = works(open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC));
 	system->no_new_privs = prctl(PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) >= 0;
 	system->change_user = has_capability(CAP_SETUID) && has_capability(CAP_SETGID);
-}
-
-/* --- cgroups --- */
-
-/* Finds where version 2 is mounted: the first line of /proc/self/mounts of that type. */
-static bool find_cgroup_mount(char *ret_path, size_t size)
-{
-	char *text = NULL;
-	size_t length;
-	bool found = false;
-
-	if (fd_read_file("/proc/self/mounts", FILE_MAX, &text, &length) < 0) {
-		return false;
-	}
-	for (char *line = text, *next; line != NULL && !found; line = next) {
-		char target[200];
-		char type[32];
-		next = strchr(line, '\n');
-		if (next != NULL) {
-			*next++ = '\0';
-		}
-		found = sscanf(line, "%*s %199s %31s", target, type) == 2 &&
-			strcmp(type, "cgroup2") == 0;
-		if (found) {
-			snprintf(ret_path, size, "%s", target);
-		}
-	}
-	free(text);
-	return found;
-}
-
-static void look_at_cgroup(struct system_capabilities *system)
-{
-	char mount[200];
-	char own[512];
-	char path[1024];
-	char *text = NULL;
-	size_t length;
-
-	if (fd_read_file("/proc/self/cgroup", FILE_MAX, &text, &length) < 0) {
-		return;
-	}
-	const char *line = strstr(text, "0::");
-	system->cgroup_version = text[0] == '\0' ? 0 : 1;
-	snprintf(own, sizeof(own), "%.*s", line == NULL ? 0 : (int)strcspn(line + 3, "\n"),
-		 line == NULL ? "" : line + 3);
-	free(text);
-	if (line == NULL || !find_cgroup_mount(mount, sizeof(mount))) {
-		return;
-	}
-	snprintf(path, sizeof(path), "%s%s/cgroup.controllers", mount, own);
-	text = NULL;
-	if (fd_read_file(path, FILE_MAX, &text, &length) < 0) {
-		return;
-	}
-	text[strcspn(text, "\n")] = '\0';
-	snprintf(system->cgroup_controllers, sizeof(system->cgroup_controllers), "%.280s", text);
-	/* With the memory controller under version 1, this one is a hierarchy beside it. */
-	system->cgroup_version = strstr(text, "memory") != NULL ? 2 : 1;
-	free(text);
-	snprintf(path, sizeof(path), "%s%s/cgroup.subtree_control", mount, own);
-	system->cgroup_writable = access(path, W_OK) == 0;
 }
 
 /* --- bubblewrap --- */
@@ -223,7 +160,6 @@ const struct system_capabilities *system_capabilities(void)
 	}
 	known = true;
 	look_at_kernel(&system);
-	look_at_cgroup(&system);
 	find_bubblewrap(&system);
 	if (system.bubblewrap[0] != '\0') {
 		try_bubblewrap(&system);

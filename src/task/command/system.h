@@ -18,10 +18,6 @@ struct system_capabilities {
 	bool clear_refs;    /* /proc/self/clear_refs may be written: exact memory peaks of hosts */
 	bool no_new_privs;  /* PR_SET_NO_NEW_PRIVS */
 	bool change_user;   /* CAP_SETUID and CAP_SETGID are there */
-	int cgroup_version; /* 2, 1, or 0 where there is none */
-	bool cgroup_writable; /* of version 2: whether the directory of ours may be written to */
-	char cgroup_controllers
-		[SYSTEM_REASON_SIZE];	   /* of version 2: those that it has, with spaces */
 	char bubblewrap[SYSTEM_PATH_SIZE]; /* path of bwrap; "" if there is none */
 	bool bubblewrap_usable;
 	char bubblewrap_reason[SYSTEM_REASON_SIZE]; /* why not; "" if it is */

@@ -45,6 +45,12 @@ void tree_signal(const struct tree *tree, int signal_number)
 	kill(-tree->pid, signal_number);
 }
 
+void tree_kill(const struct tree *tree)
+{
+	cgroup_kill(&tree->cgroup);
+	tree_signal(tree, SIGKILL);
+}
+
 /* --- who is left --- */
 
 /* The children of the main thread, which is whom orphans come to; -errno where the kernel has no
@@ -146,7 +152,7 @@ static bool belongs(const struct tree *tree, pid_t pid, const struct process *pr
 		    bool *ret_unsure)
 {
 	return process->group == tree->pid || process->session == tree->pid ||
-	       is_marked(tree, pid, ret_unsure);
+	       cgroup_has(&tree->cgroup, pid) || is_marked(tree, pid, ret_unsure);
 }
 
 /* Whether it is a dead daemon, of whose run nothing is left to reap it: it is in no session of
@@ -298,7 +304,7 @@ int tree_end(const struct tree *tree, struct tree_usage *ret_usage, bool *ret_al
 	int status = 0;
 	bool was_dead = read_process(tree->pid, &program) && program.state == 'Z';
 
-	tree_signal(tree, SIGKILL);
+	tree_kill(tree);
 	getrusage(RUSAGE_CHILDREN, &before);
 	*ret_all = tree->alone ? end_alone(tree) : end_beside_others(tree, was_dead, &usage);
 	while (wait4(tree->pid, &status, 0, &used) < 0 && errno == EINTR) {
