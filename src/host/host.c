@@ -44,6 +44,7 @@ struct host {
 	const struct host_setup *setup;
 	struct scoreboard_map scoreboard;
 	bool is_process;	    /* one worker, which is the main thread */
+	int64_t thread_start_ns;    /* mean of what its threads took to be workers */
 	pthread_barrier_t all_open; /* of several workers, and the main thread */
 };
 
@@ -52,6 +53,8 @@ struct worker {
 	uint32_t index;
 	int32_t tid;
 	uint64_t jobs_done;
+	int64_t asked_ns;  /* of a thread: when it was asked for, */
+	int64_t opened_ns; /* and when it could work */
 	struct meter meter;
 	bool kinds_open;    /* registry_open_worker() was done */
 	void *signal_stack; /* NULL on the only worker of a host */
@@ -492,7 +495,9 @@ static void worker_close(struct worker *worker)
 
 static int say_ready(const struct host *host)
 {
-	struct message_ready ready = {.kind = MESSAGE_READY, .workers = host->setup->pool->threads};
+	struct message_ready ready = {.kind = MESSAGE_READY,
+				      .workers = host->setup->pool->threads,
+				      .thread_start_ns = host->thread_start_ns};
 	struct iovec part = {.iov_base = &ready, .iov_len = sizeof(ready)};
 
 	return channel_send(host->setup->channel, &part, 1, NULL, 0, 0);
@@ -504,6 +509,7 @@ static int worker_begin(struct worker *worker)
 {
 	if (worker->host->is_process)
 		return say_ready(worker->host);
+	worker->opened_ns = clock_monotonic_ns();
 	pthread_barrier_wait(&worker->host->all_open);
 	return 0;
 }
@@ -556,13 +562,17 @@ static int run_threads(struct host *host)
 	if (status == 0)
 		status = -pthread_barrier_init(&host->all_open, NULL, count + 1);
 	while (status == 0 && started < count) {
-		workers[started] = (struct worker){.host = host, .index = started};
+		workers[started] = (struct worker){
+			.host = host, .index = started, .asked_ns = clock_monotonic_ns()};
 		status = -pthread_create(&threads[started], NULL, thread_main, &workers[started]);
 		if (status == 0)
 			started++;
 	}
 	if (status == 0) {
 		pthread_barrier_wait(&host->all_open); /* who they are stands in the scoreboard */
+		for (uint32_t i = 0; i < count; i++)
+			host->thread_start_ns +=
+				(workers[i].opened_ns - workers[i].asked_ns) / count;
 		status = say_ready(host);
 	}
 	if (status < 0) {

@@ -23,7 +23,7 @@ bool message_read_ready(const void *data, size_t length, uint32_t workers,
 	if (length != sizeof(message))
 		return false;
 	memcpy(&message, data, sizeof(message));
-	if (message.workers != workers)
+	if (message.workers != workers || message.thread_start_ns < 0)
 		return false;
 	*ret_message = message;
 	return true;

@@ -30,6 +30,8 @@
 #define MESSAGE_SIZE_MAX     (MESSAGE_INLINE_MAX + 4096)
 #define MESSAGE_ERROR_MAX    1024
 #define MESSAGE_PROGRESS_MAX 200 /* bytes of what a job says of its progress */
+#define MESSAGE_LABS_MAX     16	 /* labs that are open at once */
+#define MESSAGE_NO_TASK	     UINT32_MAX
 
 /* Sent to a host of one worker when its job is asked to stop, by pidfd. The host passes it on as
  * SIGTERM to the processes that the job has started, and a system call that the task waits in is
@@ -72,6 +74,8 @@ struct message_run {
 struct message_ready {
 	uint32_t kind;
 	uint32_t workers;
+	int64_t thread_start_ns; /* mean time from asking for a thread to its being a worker; 0 on a
+				    host of one worker, which starts none */
 };
 
 /* A piece of output, on hosts with several workers. Behind it: the bytes. */
@@ -129,6 +133,10 @@ struct message_host_start {
 	uint32_t slot;
 	uint32_t threads;
 	uint64_t generation;
+	uint64_t lab_run; /* counts the labs of this server: each has shared memory of its own */
+	uint32_t lab; /* 0: a host of the pool itself; else of a lab, from 1 to MESSAGE_LABS_MAX */
+	uint32_t enables; /* index of a task that is on in this host, whatever the configuration
+			     says; MESSAGE_NO_TASK: none */
 	char pool[CONFIG_NAME_MAX + 1]; /* by which the master finds its configuration */
 };
 

@@ -174,7 +174,8 @@ struct job {
 	uint32_t cell;	     /* of the host's scoreboard, while running */
 	void *host;	     /* the server's struct host, while running; NULL otherwise */
 	struct batch *batch; /* NULL if it is not part of one */
-	struct cap **caps;   /* concurrency caps that it counts against; owned array, the server's
+	void *lab; /* the server's struct lab whose job it is, which no store has; NULL otherwise */
+	struct cap **caps; /* concurrency caps that it counts against; owned array, the server's
 				caps; NULL if none */
 	uint32_t cap_count;
 	struct cap *called;	 /* of the caps, the one that called it back to the queue; NULL if

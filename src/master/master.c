@@ -70,6 +70,12 @@ struct pool_memory {
 	struct shared *shared;
 };
 
+/* The same of a lab, as long as no other has taken its place. */
+struct lab_memory {
+	uint64_t run; /* 0: none yet */
+	struct shared *shared;
+};
+
 struct master {
 	struct loaded *loaded; /* in force */
 	struct loaded tried;   /* read; its plug-ins are being tried out by … */
@@ -93,6 +99,7 @@ struct master {
 	size_t inherited_count;
 	struct pool_memory memories[CONFIG_POOLS_MAX];
 	size_t memory_count;
+	struct lab_memory labs[MESSAGE_LABS_MAX];
 };
 
 /* --- memory that hosts share ------------------------------------------------------------------ */
@@ -120,6 +127,28 @@ static int share_memory(struct master *master, const struct config *config)
 		master->memory_count++;
 		snprintf(memory->pool, sizeof(memory->pool), "%s", config->pools[i].name);
 	}
+	return 0;
+}
+
+/* The memory of a host that is to be started. Hosts of a lab that has ended keep what they have
+ * mapped. */
+static int share_with_host(struct master *master, const struct message_host_start *start,
+			   struct shared **ret_shared)
+{
+	if (start->lab == 0 || start->lab > MESSAGE_LABS_MAX) {
+		*ret_shared = find_shared(master, start->pool);
+		return 0;
+	}
+	struct lab_memory *lab = &master->labs[start->lab - 1];
+	if (lab->run != start->lab_run) {
+		struct shared *shared;
+		int status = shared_create(&shared);
+		if (status < 0)
+			return status;
+		shared_free(lab->shared);
+		*lab = (struct lab_memory){.run = start->lab_run, .shared = shared};
+	}
+	*ret_shared = lab->shared;
 	return 0;
 }
 
@@ -260,24 +289,33 @@ static void offer_to_oom_killer(void)
 	fd_close(&fd);
 }
 
+/* In the child: the task that is on in this host only. */
+static void enable_task(struct registry *registry, uint32_t index)
+{
+	if (index < registry->count)
+		registry->tasks[index].enabled = true;
+}
+
 static void __attribute__((noreturn))
 host_main(struct master *master, struct host_fds *fds, const struct message_host_start *start,
-	  pid_t parent)
+	  struct shared *shared, pid_t parent)
 {
 	const struct config *config = master->loaded->config;
-	const struct config_pool *pool = &config->pools[config_find_pool(config, start->pool)];
+	struct config_pool pool = config->pools[config_find_pool(config, start->pool)];
 	char name[64];
 	struct host_setup setup = {
 		.config = config,
-		.pool = pool,
+		.pool = &pool,
 		.registry = &master->loaded->registry,
-		.shared = find_shared(master, pool->name),
+		.shared = shared,
 		.channel = 3,
 		.scoreboard_fd = 4,
 		.slot = start->slot,
 		.generation = start->generation,
 	};
 
+	pool.threads = start->threads; /* a lab may have another number of them */
+	enable_task(&master->loaded->registry, start->enables);
 	enter_child(master, parent);
 	/* A session of its own, so that all that its jobs start can be signalled as one group, and
 	 * a terminal's Ctrl-C reaches nobody of them. */
@@ -286,7 +324,7 @@ host_main(struct master *master, struct host_fds *fds, const struct message_host
 	offer_to_oom_killer();
 	keep_only_own(fds);
 	ignore_signals(for_master, sizeof(for_master) / sizeof(for_master[0]));
-	snprintf(name, sizeof(name), "%s/%u", pool->name, start->slot);
+	snprintf(name, sizeof(name), "%s%s/%u", start->lab ? "lab:" : "", pool.name, start->slot);
 	prctl(PR_SET_NAME, name);
 	log_set_process(name);
 	unblock_signals();
@@ -341,14 +379,17 @@ static int fork_host(struct master *master, const struct message_host_start *sta
 		     struct child *child)
 {
 	struct host_fds fds;
+	struct shared *shared = NULL;
 	pid_t parent = getpid();
-	int status = host_fds_open(start->threads, &fds);
+	int status = share_with_host(master, start, &shared);
 
+	if (status == 0)
+		status = host_fds_open(start->threads, &fds);
 	if (status < 0)
 		return status;
 	pid_t pid = fork(); /* signals are blocked here for good: the signalfd takes them */
 	if (pid == 0)
-		host_main(master, &fds, start, parent);
+		host_main(master, &fds, start, shared, parent);
 	if (pid < 0) {
 		status = -errno;
 		goto fail;
@@ -925,6 +966,8 @@ static void tear_down(struct master *master)
 	free_children(master);
 	for (size_t i = 0; i < master->memory_count; i++)
 		shared_free(master->memories[i].shared);
+	for (size_t i = 0; i < MESSAGE_LABS_MAX; i++)
+		shared_free(master->labs[i].shared);
 	drop_trial(master);
 	drop_pending(master);
 }

@@ -211,6 +211,10 @@ void job_end(struct server *server, struct job *job, enum job_event event)
 	server->live--;
 	count_end(pool, job);
 	say_ended(job);
+	if (job->lab) {
+		lab_job_ended(job);
+		return;
+	}
 	bool last = job->batch && batch_job_ended(job->batch, job);
 	job_table_job_ended(&server->table, job, last);
 	server->sweep_due = true;

@@ -117,13 +117,16 @@ void slot_start(struct slot *slot)
 	struct message_host_start start = {.kind = MESSAGE_HOST_START,
 					   .pool_index = pool->index,
 					   .slot = slot->index,
-					   .threads = pool->config->threads};
+					   .threads = pool->config->threads,
+					   .enables = MESSAGE_NO_TASK};
 
 	if (pool->server->shutdowns || slot->host || slot->index >= pool->wanted)
 		return;
 	snprintf(start.pool, sizeof(start.pool), "%s", pool->name);
 	slot->generation++;
 	start.generation = slot->generation;
+	if (pool->lab)
+		lab_fill_start(pool->lab, &start);
 	slot->host = host_new(slot);
 	if (slot->host && server_tell_master(pool->server, &start, sizeof(start)) == 0)
 		return;
@@ -639,13 +642,15 @@ static void take_ready(struct host *host, size_t length)
 		return;
 	}
 	host->ready = true;
+	host->ready_ns = clock_monotonic_ns();
+	host->thread_start_ns = ready.thread_start_ns;
 	if (host->draining) { /* it was retired before it was up */
 		drain_further(host);
 		return;
 	}
 	log_info("host_ready", log_str("pool", host->pool->name),
-		 log_uint("host", host->slot_index), log_int("pid", host->pid),
-		 log_uint("generation", host->generation));
+		 log_str("of", host->pool->lab ? "lab" : NULL), log_uint("host", host->slot_index),
+		 log_int("pid", host->pid), log_uint("generation", host->generation));
 	dispatch_host_is_free(host);
 	server_changed(host->pool->server);
 }
@@ -742,7 +747,8 @@ static int adopt(struct host *host, int fds[static HOST_UP_FDS])
 
 static bool names_a_slot(const struct server *server, uint32_t pool_index, uint32_t slot)
 {
-	return pool_index < server->pool_count && slot < CONFIG_HOSTS_MAX;
+	return pool_index < SERVER_POOLS_MAX && server->pools[pool_index].slots &&
+	       slot < CONFIG_HOSTS_MAX;
 }
 
 void host_is_up(struct server *server, const struct message_host_up *message,
@@ -917,8 +923,9 @@ static void note_restart(struct host *host, const struct message_host_down *mess
 		 (int)host->pid, (unsigned long long)host->generation, restart_reason_name(reason),
 		 death, clock_rfc3339(clock_realtime_ns(), date));
 	log_event(host->retired ? LOG_LEVEL_INFO : LOG_LEVEL_WARNING, "host_down",
-		  log_str("pool", pool->name), log_uint("host", host->slot_index),
-		  log_int("pid", host->pid), log_uint("generation", host->generation),
+		  log_str("pool", pool->name), log_str("of", pool->lab ? "lab" : NULL),
+		  log_uint("host", host->slot_index), log_int("pid", host->pid),
+		  log_uint("generation", host->generation),
 		  log_str("reason", restart_reason_name(reason)), log_str("death", death));
 }
 

@@ -45,7 +45,7 @@ int server_tell_master(struct server *server, const void *message, size_t length
 }
 
 /* Ends a job that has not begun. */
-static void cancel_waiting(struct server *server, struct job *job, enum stop_reason reason)
+void cancel_waiting(struct server *server, struct job *job, enum stop_reason reason)
 {
 	struct pool *pool = &server->pools[job->pool_index];
 
@@ -226,15 +226,13 @@ static void configure_pool(struct pool *pool, const struct config_pool *config)
 	pool->queue.aging_ns = config->aging_ms * NS_PER_MS;
 }
 
-static int add_pool(struct server *server, const struct config_pool *config)
+int pool_init(struct server *server, uint32_t index, const struct config_pool *config)
 {
-	uint32_t index = server->pool_count;
 	struct pool *pool = &server->pools[index];
 
 	pool->slots = calloc(CONFIG_HOSTS_MAX, sizeof(*pool->slots));
 	if (!pool->slots)
 		return -ENOMEM;
-	server->pool_count++;
 	pool->server = server;
 	snprintf(pool->name, sizeof(pool->name), "%s", config->name);
 	pool->index = index;
@@ -249,6 +247,14 @@ static int add_pool(struct server *server, const struct config_pool *config)
 	for (uint32_t i = 0; i < CONFIG_HOSTS_MAX; i++)
 		slot_init(pool, &pool->slots[i], i);
 	return 0;
+}
+
+static int add_pool(struct server *server, const struct config_pool *config)
+{
+	int status = pool_init(server, server->pool_count, config);
+
+	server->pool_count += status == 0;
+	return status;
 }
 
 static uint32_t within(uint32_t value, uint32_t least, uint32_t most)
@@ -286,8 +292,9 @@ int server_new(struct loop *loop, const struct config *config, const struct regi
 	dispatch_init(server);
 	loop_timer_init(&server->shutdown_timer, shutdown_timer_expired);
 	loop_add_hook(loop, &server->hook, before_sleep);
+	lab_init(server);
 	server->buffer = malloc(MESSAGE_SIZE_MAX);
-	server->pools = calloc(CONFIG_POOLS_MAX, sizeof(*server->pools));
+	server->pools = calloc(SERVER_POOLS_MAX, sizeof(*server->pools));
 	if (!server->buffer || !server->pools)
 		goto fail;
 	for (size_t i = 0; i < config->pool_count; i++) {
@@ -307,7 +314,7 @@ fail:
 	return status;
 }
 
-static void free_pool(struct pool *pool)
+void pool_free(struct pool *pool)
 {
 	for (uint32_t i = 0; i < CONFIG_HOSTS_MAX; i++) {
 		loop_timer_cancel(pool->server->loop, &pool->slots[i].backoff);
@@ -324,8 +331,9 @@ void server_free(struct server *server)
 	if (!server)
 		return;
 	heap_release(&server->deadlines); /* first: its nodes lie in the jobs */
+	lab_free_all(server);
 	for (uint32_t i = 0; i < server->pool_count; i++)
-		free_pool(&server->pools[i]);
+		pool_free(&server->pools[i]);
 	list_for_each (node, &server->table.in_order)
 		caps_release(&server->caps, container_of(node, struct job, in_order));
 	job_table_release(&server->table);
@@ -334,6 +342,7 @@ void server_free(struct server *server)
 	loop_timer_cancel(server->loop, &server->shutdown_timer);
 	loop_remove(server->loop, &server->master);
 	list_remove(&server->hook.node);
+	list_remove(&server->lab_hook.node);
 	free(server->pools);
 	free(server->buffer);
 	free(server);

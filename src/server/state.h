@@ -20,6 +20,7 @@
 #include "base/rate.h"
 #include "ipc/message.h"
 #include "ipc/scoreboard.h"
+#include "server/lab.h"
 #include "server/queue.h"
 #include "server/server.h"
 #include "server/watch.h"
@@ -27,6 +28,10 @@
 
 struct slot;
 struct pool;
+struct lab;
+
+/* Places for pools: those of the configuration, then those of labs. */
+#define SERVER_POOLS_MAX (CONFIG_POOLS_MAX + MESSAGE_LABS_MAX)
 
 /* One generation of a worker process. */
 struct host {
@@ -57,7 +62,9 @@ struct host {
 	enum restart_reason reason;
 	uint64_t epoch; /* of the configuration that it was started by */
 	int64_t born_ns;
-	int64_t idle_since_ns; /* when its last job ended; 0 if it has had none */
+	int64_t ready_ns;	 /* 0 before */
+	int64_t thread_start_ns; /* as it said when it was ready */
+	int64_t idle_since_ns;	 /* when its last job ended; 0 if it has had none */
 	uint64_t jobs_done;
 	uint64_t jobs_limit;  /* after which it is recycled; 0: never */
 	uint64_t stray_bytes; /* of output that belongs to no job */
@@ -78,6 +85,7 @@ struct pool {
 	struct server *server;
 	char name[CONFIG_NAME_MAX + 1]; /* outlives every configuration; jobs point to it */
 	const struct config_pool *config;
+	struct lab *lab; /* that it belongs to; NULL of a pool of the configuration */
 	uint32_t index;
 	struct slot *slots; /* CONFIG_HOSTS_MAX of them; those from `wanted` on are empty */
 	struct list idle;   /* hosts with a free cell */
@@ -115,8 +123,12 @@ struct server {
 	const struct config *config;
 	const struct registry *registry;
 	struct job_table table;
-	struct pool *pools; /* CONFIG_POOLS_MAX places, so that none ever moves */
-	uint32_t pool_count;
+	struct pool *pools;  /* SERVER_POOLS_MAX places, so that none ever moves */
+	uint32_t pool_count; /* of the configuration; all loops over pools are over these */
+	struct lab
+		*labs[MESSAGE_LABS_MAX]; /* lab i has the place CONFIG_POOLS_MAX + i; NULL: free */
+	uint64_t lab_runs;
+	struct loop_hook lab_hook;
 	struct caps caps;
 	uint64_t epoch;	 /* of the configuration in force */
 	bool resize_due; /* pools are to be brought within their bounds at the next tick */
@@ -237,8 +249,28 @@ void scaling_init(struct server *server);
 /* Something waits: looks at the pool's size soon. */
 void scaling_hint(struct pool *pool);
 
+/* --- submit.c: jobs for labs ------------------------------------------------------------------ */
+
+/* Makes a job as the terms say and puts it into the lab's queue. NULL if memory is short. */
+struct job *terms_submit(struct server *server, const struct terms *terms, struct pool *pool);
+
+/* --- lab.c ------------------------------------------------------------------------------------ */
+
+void lab_init(struct server *server);
+/* A job of a lab has ended. */
+void lab_job_ended(struct job *job);
+/* What a host of a lab is to be started with. */
+void lab_fill_start(const struct lab *lab, struct message_host_start *start);
+void lab_free_all(struct server *server);
+
 /* --- server.c --------------------------------------------------------------------------------- */
 
+/* Sets a pool up at that place, without hosts. 0 or -ENOMEM. */
+int pool_init(struct server *server, uint32_t index, const struct config_pool *config);
+/* Frees what it owns. */
+void pool_free(struct pool *pool);
+/* Ends a job that has not begun. */
+void cancel_waiting(struct server *server, struct job *job, enum stop_reason reason);
 void server_changed(struct server *server);
 /* Brings every pool within its bounds. */
 void size_pools(struct server *server);

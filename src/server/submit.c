@@ -268,8 +268,8 @@ static int add_caps(struct server *server, const struct order *order, struct job
 	unsigned int max_running = order->task->settings ? order->task->settings->max_running : 0;
 	int status = 0;
 
-	if (max_running == 0 && pool->label_limit_count == 0)
-		return 0;
+	if (order->pool->lab || (max_running == 0 && pool->label_limit_count == 0))
+		return 0; /* caps know the pools of the configuration only */
 	job->caps = calloc(CAPS_MAX, sizeof(struct cap *));
 	if (!job->caps)
 		return -ENOMEM;
@@ -527,4 +527,114 @@ fail:
 	batch_free(batch);
 	order_release(&order);
 	return status;
+}
+
+/* --- jobs of labs ----------------------------------------------------------------------------- */
+
+struct terms {
+	struct submission submission;
+	struct order order; /* of submission */
+	char *args;
+	size_t args_length;
+};
+
+/* A task that is the service's own choice: whether users may run it does not matter. */
+static int resolve_own(struct server *server, const struct submission *submission,
+		       struct order *ret_order, struct error *error)
+{
+	struct order order = {.submission = submission,
+			      .task = registry_find(server->registry, submission->task),
+			      .output_bytes = 4096};
+	int status = find_pool(server, submission->pool, &order.pool, error);
+
+	if (status == 0 && !order.task)
+		status = error_set(error, ERROR_INVALID, "task", "this build has no task \"%s\"",
+				   submission->task);
+	order.limits.timeout_ms = submission->timeout_ms;
+	if (status == 0)
+		*ret_order = order;
+	return status;
+}
+
+static int resolve_asked(struct server *server, const struct submission *submission,
+			 struct order *ret_order, struct error *error)
+{
+	struct order order = {0};
+	int status = resolve(server, submission, &order, error);
+
+	if (status < 0)
+		return status;
+	if (order.task->settings && order.task->settings->max_running > 0)
+		return error_set(
+			error, ERROR_INVALID, "task",
+			"at most %u jobs of the task \"%s\" may run at once (max_running), "
+			"users' jobs included, so a measurement would be of that limit",
+			order.task->settings->max_running, submission->task);
+	*ret_order = order;
+	return 0;
+}
+
+int terms_new(struct server *server, const char *task, json_t *args, const char *pool, bool is_own,
+	      int64_t timeout_ms, struct terms **ret_terms, struct error *error)
+{
+	struct terms *terms = calloc(1, sizeof(*terms));
+	int status = check_open(server, error);
+
+	if (!terms)
+		return error_set(error, ERROR_INTERNAL, NULL, "memory is short");
+	terms->submission =
+		(struct submission){.document = json_pack("{s:s, s:s}", "task", task, "pool", pool),
+				    .queue_ttl_ms = SUBMISSION_UNSET,
+				    .timeout_ms = timeout_ms,
+				    .cpu_ms = SUBMISSION_UNSET,
+				    .memory_bytes = SUBMISSION_UNSET,
+				    .output_bytes = SUBMISSION_UNSET,
+				    .max_attempts = 1};
+	terms->submission.task =
+		json_string_value(json_object_get(terms->submission.document, "task"));
+	terms->submission.pool =
+		json_string_value(json_object_get(terms->submission.document, "pool"));
+	if (status == 0 && (!terms->submission.task || !terms->submission.pool))
+		status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
+	if (status == 0)
+		status = (is_own ? resolve_own : resolve_asked)(server, &terms->submission,
+								&terms->order, error);
+	if (status == 0)
+		status = prepare_args(terms->order.task, args, "args", &terms->args,
+				      &terms->args_length, error);
+	if (status < 0) {
+		terms_free(terms);
+		return status;
+	}
+	*ret_terms = terms;
+	return 0;
+}
+
+void terms_free(struct terms *terms)
+{
+	if (!terms)
+		return;
+	order_release(&terms->order);
+	submission_release(&terms->submission);
+	free(terms->args);
+	free(terms);
+}
+
+struct job *terms_submit(struct server *server, const struct terms *terms, struct pool *pool)
+{
+	struct order order = terms->order;
+	char *args = malloc(terms->args_length + 1);
+
+	if (!args)
+		return NULL;
+	memcpy(args, terms->args, terms->args_length + 1);
+	order.pool = pool;
+	struct job *job = make_job(server, &order, args, terms->args_length, clock_monotonic_ns(),
+				   clock_realtime_ns());
+	if (!job) {
+		free(args);
+		return NULL;
+	}
+	enter(server, job, 0);
+	return job;
 }
