@@ -20,8 +20,12 @@
 #ifndef BASE_STATISTICS_H
 #define BASE_STATISTICS_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
+
+/* A figure that is not there. */
+#define STATISTICS_UNKNOWN ((double)NAN)
 
 /* A figure, and where it lies with a confidence of 95 %. */
 struct statistics_interval {

@@ -19,8 +19,9 @@
 #include "server/server.h"
 
 struct http {
-	struct server *server; /* borrowed; its configuration may be another one at each turn */
-	struct loop *loop;     /* borrowed */
+	struct server *server;	 /* borrowed; its configuration may be another one at each turn */
+	struct compare *compare; /* borrowed */
+	struct loop *loop;	 /* borrowed */
 	struct MHD_Daemon *daemon;
 	struct listener listener; /* closed once quiesced */
 	struct tls *tls;	  /* NULL: plain HTTP */

@@ -195,13 +195,14 @@ static struct MHD_Daemon *start_daemon(struct http *http)
 		MHD_OPTION_ARRAY, more, MHD_OPTION_END);
 }
 
-static struct http *http_new(struct server *server)
+static struct http *http_new(struct server *server, struct compare *compare)
 {
 	struct http *http = calloc(1, sizeof(*http));
 
 	if (!http)
 		return NULL;
 	http->server = server;
+	http->compare = compare;
 	http->loop = server_loop(server);
 	http->listener.fd = -1;
 	http->source.fd = -1;
@@ -213,10 +214,11 @@ static struct http *http_new(struct server *server)
 	return http;
 }
 
-int http_start(struct server *server, int inherited, struct http **ret_http, struct error *error)
+int http_start(struct server *server, struct compare *compare, int inherited,
+	       struct http **ret_http, struct error *error)
 {
 	const struct config *config = server_config(server);
-	struct http *http = http_new(server);
+	struct http *http = http_new(server, compare);
 	int result;
 
 	if (!http) {

@@ -14,13 +14,15 @@
 #include <stdint.h>
 
 #include "base/error.h"
+#include "compare/compare.h"
 #include "server/server.h"
 
 struct http;
 
 /* Listens as the configuration says; on the socket `inherited`, which is taken, if that is not -1.
- * 0, or -errno and *error (field "server.listen") if it cannot. */
-int http_start(struct server *server, int inherited, struct http **ret_http, struct error *error);
+ * server and compare are borrowed. 0, or -errno and *error (field "server.listen") if it cannot. */
+int http_start(struct server *server, struct compare *compare, int inherited,
+	       struct http **ret_http, struct error *error);
 
 /* Another configuration is to take the place of the one in force: certificates are read again, and
  * hold from the next connection on. 0, or -errno and *error, and nothing has changed. */

@@ -195,7 +195,8 @@ static int read_task(const struct registry *registry, const char *text, struct j
 		return 0;
 	}
 	for (size_t i = 0; i < registry->count; i++)
-		render_name(&names, registry->tasks[i].definition->name);
+		if (!registry->tasks[i].is_internal)
+			render_name(&names, registry->tasks[i].definition->name);
 	int result = refuse_name(error, "?task", text, &names);
 	buffer_release(&names);
 	return result;

@@ -32,6 +32,14 @@ enum MHD_Result batches_submit(struct request *request);
 enum MHD_Result batches_get(struct request *request);
 void batches_write(const struct batch *batch, struct json_writer *writer);
 
+enum MHD_Result comparisons_submit(struct request *request);
+enum MHD_Result comparisons_list(struct request *request);
+enum MHD_Result comparisons_get(struct request *request);
+enum MHD_Result comparisons_cancel(struct request *request);
+enum MHD_Result comparisons_watch(struct request *request);
+enum MHD_Result experiments_list(struct request *request);
+enum MHD_Result experiments_run(struct request *request);
+
 enum MHD_Result tasks_list(struct request *request);
 
 enum MHD_Result pools_list(struct request *request);

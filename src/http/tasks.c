@@ -42,7 +42,9 @@ enum MHD_Result tasks_list(struct request *request)
 	json_write_begin_object(&writer, NULL);
 	json_write_begin_array(&writer, "tasks");
 	for (size_t i = 0; i < registry->count; i++)
-		write_task(&registry->tasks[i], server_config(request->http->server), &writer);
+		if (!registry->tasks[i].is_internal)
+			write_task(&registry->tasks[i], server_config(request->http->server),
+				   &writer);
 	json_write_end_array(&writer);
 	json_write_end_object(&writer);
 	return reply_json(request, &body);

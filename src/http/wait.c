@@ -143,11 +143,14 @@ static void render(struct wait *wait, bool ended)
 		refresh(wait);
 	if (wait->job)
 		job_write_json(wait->job, clock_monotonic_ns(), &writer, NULL);
-	else
+	else if (wait->batch)
 		batches_write(wait->batch, &writer);
+	else
+		compare_write(wait->comparison, &writer);
 	buffer_append_char(&wait->answer, '\n');
 	wait->job = NULL;
 	wait->batch = NULL;
+	wait->comparison = NULL;
 }
 
 enum MHD_Result wait_answer(struct request *request)
@@ -233,6 +236,8 @@ static int arm(struct request *request, int64_t deadline_ns)
 
 	if (wait->job)
 		return waiter_wait_job(server, &wait->waiter, wait->job, deadline_ns, wake);
+	if (wait->comparison)
+		return compare_wait(wait->comparison, &wait->waiter, deadline_ns, wake);
 	return waiter_wait_batch(server, &wait->waiter, wait->batch, deadline_ns, wake);
 }
 
@@ -280,6 +285,15 @@ enum MHD_Result wait_for_batch(struct request *request, struct batch *batch, int
 	request->wait.pending_status = pending_status;
 	set_location(&request->wait, "batches", &batch->by_id.id);
 	return answer_or_suspend(request, batch->ended_count == batch->count, wait_ns);
+}
+
+enum MHD_Result wait_for_comparison(struct request *request, struct comparison *comparison,
+				    int64_t wait_ns, unsigned int pending_status)
+{
+	request->wait.comparison = comparison;
+	request->wait.pending_status = pending_status;
+	set_location(&request->wait, "comparisons", comparison_id(comparison));
+	return answer_or_suspend(request, comparison_has_ended(comparison), wait_ns);
 }
 
 /* --- all of them ------------------------------------------------------------------------------ */

@@ -1,5 +1,5 @@
 /*
- * Requests that wait for a job or a batch to end.
+ * Requests that wait for a job, a batch or a comparison to end.
  *
  * A waiting request is suspended: libmicrohttpd neither reads from its connection nor times it
  * out. It goes on when the waiter wakes (ended, or the time is up), when the client hangs up, or
@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/list.h"
+#include "compare/compare.h"
 #include "server/loop.h"
 #include "server/server.h"
 
@@ -44,10 +45,11 @@ struct wait {
 	int64_t since_ns;
 	struct job *job;     /* what is waited for: */
 	struct batch *batch; /* one of these; borrowed, valid while active */
+	struct comparison *comparison;
 	unsigned int pending_status;
 	unsigned int status;
 	struct buffer answer;
-	char location[48];   /* "" = none */
+	char location[56];   /* "" = none */
 	char preference[32]; /* Preference-Applied; "" = none */
 };
 
@@ -68,6 +70,8 @@ enum MHD_Result wait_for_job(struct request *request, struct job *job, int64_t w
 			     unsigned int pending_status);
 enum MHD_Result wait_for_batch(struct request *request, struct batch *batch, int64_t wait_ns,
 			       unsigned int pending_status);
+enum MHD_Result wait_for_comparison(struct request *request, struct comparison *comparison,
+				    int64_t wait_ns, unsigned int pending_status);
 
 /* For the handler that is called again after the wait. */
 enum MHD_Result wait_answer(struct request *request);

@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/text.h"
+#include "compare/compare.h"
 #include "http/http.h"
 #include "ipc/channel.h"
 #include "ipc/message.h"
@@ -25,6 +26,7 @@ struct service {
 	const struct config_flags *flags;
 	struct loop *loop;
 	struct server *server;
+	struct compare *compare;
 	struct http *http;
 	int channel;
 	int listen_fd;
@@ -132,6 +134,7 @@ static void changed(void *data)
 		if (!service->quiesced)
 			http_quiesce(service->http);
 		service->quiesced = true;
+		compare_shut_down(service->compare);
 		if (server_is_drained(service->server) && !service->drained_ns) {
 			service->drained_ns = clock_monotonic_ns();
 			loop_timer_set(service->loop, &service->flush, service->drained_ns);
@@ -183,6 +186,7 @@ static bool reload(void *data, uint64_t digest, char *found, size_t found_length
 		loaded_release(&next);
 		return false;
 	}
+	compare_reload(service->compare); /* while what it was made of is still there */
 	struct loaded previous = *service->loaded;
 	*service->loaded = next;
 	server_reload(service->server, service->loaded->config, &service->loaded->registry);
@@ -201,6 +205,8 @@ static int start(struct service *service)
 	if (status == 0)
 		status = server_new(service->loop, service->loaded->config,
 				    &service->loaded->registry, service->channel, &service->server);
+	if (status == 0)
+		status = compare_new(service->server, &service->compare);
 	if (status < 0) {
 		log_error("server_start_failed", log_str("error", strerrordesc_np(-status)));
 		return status;
@@ -209,7 +215,7 @@ static int start(struct service *service)
 	loop_timer_init(&service->heartbeat, beat);
 	server_on_change(service->server, changed, service);
 	server_on_reload(service->server, reload, service);
-	status = http_start(service->server, service->listen_fd, &service->http, &error);
+	status = http_start(service->server, service->compare, service->listen_fd, &service->http, &error);
 	service->listen_fd = -1;
 	if (status < 0)
 		log_error("listen_failed", log_str("field", error.field),
@@ -240,6 +246,7 @@ int service_run(struct loaded *loaded, const struct service_setup *setup)
 	bool orderly = status == 0 && server_is_stopping(service.server) &&
 		       !server_lost_master(service.server);
 	http_free(service.http);
+	compare_free(service.compare);
 	server_free(service.server);
 	loop_free(service.loop);
 	fd_close(&service.ready_fd);

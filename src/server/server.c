@@ -615,8 +615,8 @@ static void waiter_expired(struct loop_timer *timer)
 	waiter->wake(waiter, false);
 }
 
-static int wait_on(struct server *server, struct waiter *waiter, struct list *waiters,
-		   int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended))
+int waiter_wait(struct server *server, struct waiter *waiter, struct list *waiters,
+		int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended))
 {
 	loop_timer_init(&waiter->timer, waiter_expired);
 	int status = loop_timer_set(server->loop, &waiter->timer, deadline_ns);
@@ -632,13 +632,13 @@ static int wait_on(struct server *server, struct waiter *waiter, struct list *wa
 int waiter_wait_job(struct server *server, struct waiter *waiter, struct job *job,
 		    int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended))
 {
-	return wait_on(server, waiter, &job->waiters, deadline_ns, wake);
+	return waiter_wait(server, waiter, &job->waiters, deadline_ns, wake);
 }
 
 int waiter_wait_batch(struct server *server, struct waiter *waiter, struct batch *batch,
 		      int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended))
 {
-	return wait_on(server, waiter, &batch->waiters, deadline_ns, wake);
+	return waiter_wait(server, waiter, &batch->waiters, deadline_ns, wake);
 }
 
 void waiter_cancel(struct waiter *waiter)

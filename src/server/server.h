@@ -113,6 +113,11 @@ int waiter_wait_batch(struct server *server, struct waiter *waiter, struct batch
 		      int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended));
 void waiter_cancel(struct waiter *waiter);
 
+/* The same on any list of waiters, whose owner calls waiters_wake() at the end. */
+int waiter_wait(struct server *server, struct waiter *waiter, struct list *waiters,
+		int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended));
+void waiters_wake(struct list *waiters);
+
 /* --- batches ---------------------------------------------------------------------------------- */
 
 /* All of its jobs are queued, or none. Errors as server_submit(); a field of the list is

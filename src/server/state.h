@@ -205,7 +205,6 @@ void job_stop(struct server *server, struct job *job, enum stop_reason reason);
 /* Brings what changes by itself up to date: who runs the job and since when, or its place in the
  * queue. */
 void job_refresh(struct server *server, struct job *job);
-void waiters_wake(struct list *waiters);
 /* job_transition(), and those who watch will know. */
 int job_move(struct server *server, struct job *job, enum job_event event);
 

@@ -58,7 +58,7 @@ static int find_task(const struct server *server, const char *name, const struct
 	*ret_task = registry_find(server->registry, name);
 	if (*ret_task && (*ret_task)->enabled)
 		return 0;
-	if (*ret_task)
+	if (*ret_task && !(*ret_task)->is_internal)
 		return error_set(error, ERROR_INVALID, "task",
 				 "the task \"%s\" is not enabled; the configuration enables it by "
 				 "{\"tasks\": {\"%s\": {\"enabled\": true}}}",

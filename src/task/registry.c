@@ -42,8 +42,11 @@ static void list_names(const struct registry *registry, char *buffer, size_t siz
 	size_t used = 0;
 	buffer[0] = '\0';
 	for (size_t i = 0; i < registry->count; i++) {
+		if (registry->tasks[i].is_internal) {
+			continue;
+		}
 		const char *name = registry->tasks[i].definition->name;
-		const char *comma = i == 0 ? "" : ", ";
+		const char *comma = used == 0 ? "" : ", ";
 		if (used + strlen(comma) + strlen(name) >= size) {
 			return;
 		}
@@ -88,7 +91,7 @@ static size_t count_tasks(const struct registry *registry, const struct config *
 	for (size_t i = 0; i < registry->plugin_count; i++) {
 		count += plugin_task_count(&registry->plugins[i]);
 	}
-	return count;
+	return count + 1; /* and perhaps an internal one */
 }
 
 static int add_builtins(struct registry *registry, struct error *error)
@@ -233,6 +236,35 @@ static void release_task(struct task *task)
 	*task = (struct task){0};
 }
 
+/* A task in Python, for measurements, where there is Python. Its name is none that a configuration
+ * can give. Hosts start no interpreter for its sake unless they are told to enable it. */
+static void add_internal(struct registry *registry, const struct config *config)
+{
+	static char name[] = "(python_count)";
+	static char kind[] = "python";
+	static char spec[] = "\"_twinpool_prelude:count\"";
+	static char description[] = "Counts to n, in Python.";
+	static char args_schema[] = "{\"type\": \"object\", \"required\": [\"n\"], \"properties\": "
+				    "{\"n\": {\"type\": \"integer\", \"minimum\": 0}}}";
+	static const struct config_task settings = {.name = name,
+						    .enabled = -1,
+						    .kind = kind,
+						    .spec = spec,
+						    .description = description,
+						    .args_schema = args_schema};
+	struct error error;
+	size_t before = registry->count;
+	if (find_kind(kind) == NULL) {
+		return;
+	}
+	if (declare(registry, config, &settings, &error) == 0) {
+		registry->tasks[before].enabled = false;
+		registry->tasks[before].is_internal = true;
+	} else if (registry->count > before) {
+		release_task(&registry->tasks[--registry->count]);
+	}
+}
+
 static int add_plugin_task(struct registry *registry, const struct plugin *plugin, size_t index,
 			   struct error *error)
 {
@@ -328,6 +360,9 @@ static int add_tasks(struct registry *registry, const struct config *config, str
 	if (status == 0) {
 		status = add_declared(registry, config, error);
 	}
+	if (status == 0) {
+		add_internal(registry, config);
+	}
 	for (size_t i = 0; status == 0 && i < registry->plugin_count; i++) {
 		if (registry->plugins[i].description != NULL) {
 			add_plugin(registry, &registry->plugins[i]);
@@ -359,6 +394,9 @@ static int apply_config(struct registry *registry, const struct config *config, 
 	for (size_t i = 0; i < config->task_count; i++) {
 		const struct config_task *settings = &config->tasks[i];
 		struct task *task = find(registry, settings->name);
+		if (task != NULL && task->is_internal) {
+			task = NULL;
+		}
 		if (task == NULL && registry->problem_count > 0) {
 			add_problem(registry, "tasks.%s: there is no task of this name",
 				    settings->name);

@@ -110,6 +110,14 @@ def load(module, names):
     return function
 
 
+def count(n):
+    """Counts to n, one by one: what the interpreter's lock is measured with."""
+    reached = 0
+    while reached < n:
+        reached += 1
+    return reached
+
+
 def describe(error):
     """What failed as (last line, whole traceback), both without the frames of this file."""
     trace = error.__traceback__
