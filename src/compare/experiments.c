@@ -173,7 +173,7 @@ static int64_t greatest_answer(const struct step *step, const char *member)
 
 /* --- startup ---------------------------------------------------------------------------------- */
 
-#define STARTUP_REPEATS 8
+#define STARTUP_REPEATS 20
 
 static int plan_startup(struct trial *trial, struct error *error)
 {
@@ -383,7 +383,7 @@ static const char *needs_cores(const struct server *server)
 static int plan_cpu_scaling(struct trial *trial, struct error *error)
 {
 	struct scaling scaling = {
-		.task = "primes", .argument = "n", .value = 10000000, .jobs = 24, .repeats = 5};
+		.task = "primes", .argument = "n", .value = 10000000, .jobs = 12, .repeats = 9};
 
 	sizes_up_to_cores(scaling.sizes);
 	return plan_scaling(trial, &scaling, error);
@@ -428,10 +428,10 @@ static int plan_gil(struct trial *trial, struct error *error)
 	unsigned int cores = config_cores();
 	const struct scaling scaling = {.task = PYTHON_TASK,
 					.argument = "n",
-					.value = 200000,
+					.value = 100000,
 					.sizes = {1, cores < FEW_WORKERS ? cores : FEW_WORKERS},
-					.jobs = 16,
-					.repeats = 4};
+					.jobs = 8,
+					.repeats = 9};
 
 	return plan_scaling(trial, &scaling, error);
 }

@@ -108,7 +108,8 @@ bool result_speedup(const struct trial *trial, const struct contender *contender
 void result_write_number(struct json_writer *writer, const char *key, double value)
 {
 	char text[48];
-	int length = snprintf(text, sizeof(text), "%.6g", value);
+	bool is_whole = fabs(value) < 1e15 && value == floor(value);
+	int length = snprintf(text, sizeof(text), is_whole ? "%.0f" : "%.6g", value);
 
 	if (isfinite(value) && length > 0 && (size_t)length < sizeof(text))
 		json_write_raw(writer, key, text, (size_t)length);

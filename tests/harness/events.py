@@ -20,9 +20,9 @@ class Event:
 
 
 class EventStream:
-    """GET /jobs/{id}/events, open. Iterating gives events until the stream ends."""
+    """GET /jobs/{id}/events, or below another path, open. Iterating gives events until its end."""
 
-    def __init__(self, service, job_id, last=None, receive_buffer=None, timeout=40):
+    def __init__(self, service, job_id, last=None, receive_buffer=None, timeout=40, below="/jobs"):
         self.comments = 0
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         self._socket.settimeout(seconds(timeout))
@@ -30,7 +30,7 @@ class EventStream:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         self._socket.connect((service.host, service.port))
         header = "" if last is None else f"Last-Event-ID: {last}\r\n"
-        self._socket.sendall(f"GET /jobs/{job_id}/events HTTP/1.1\r\nHost: test\r\n"
+        self._socket.sendall(f"GET {below}/{job_id}/events HTTP/1.1\r\nHost: test\r\n"
                              f"{header}\r\n".encode())
         self._response = None
 
@@ -74,7 +74,7 @@ class EventStream:
                 return None
             if line == "\n":
                 if fields:
-                    return Event(fields["id"], fields["event"], json.loads(fields["data"]))
+                    return Event(fields.get("id"), fields["event"], json.loads(fields["data"]))
                 continue
             if line.startswith(":"):
                 self.comments += 1
