@@ -270,12 +270,9 @@ void compare_write(const struct comparison *comparison, struct json_writer *writ
 
 static void write_pools(const json_t *pools, struct json_writer *writer)
 {
-	size_t index;
-	json_t *pool;
-
 	json_write_begin_array(writer, "pools");
-	json_array_foreach (pools, index, pool)
-		json_write_string(writer, NULL, json_string_value(pool));
+	for (size_t i = 0; i < json_array_size(pools); i++)
+		json_write_string(writer, NULL, json_string_value(json_array_get(pools, i)));
 	json_write_end_array(writer);
 }
 

@@ -586,15 +586,15 @@ static void say_alone(const struct trial *trial, const struct contender *contend
 
 static void say_failures(const struct contender *contender, struct buffer *text)
 {
-	uint64_t bad = 0;
+	uint64_t all = 0;
 
 	for (int i = 0; i < JOB_STATES; i++)
-		if (i != JOB_SUCCEEDED)
-			bad += contender->by_state[i];
+		all += contender->by_state[i];
+	uint64_t bad = all - contender->by_state[JOB_SUCCEEDED];
 	if (bad > 0)
 		buffer_append_format(text, " On %s, %llu of %llu jobs did not succeed (%.120s).",
 				     contender->name, (unsigned long long)bad,
-				     (unsigned long long)(bad + contender->by_state[JOB_SUCCEEDED]),
+				     (unsigned long long)all,
 				     contender->failure ? contender->failure : "");
 	if (contender->hosts_lost > 0)
 		buffer_append_format(text, " %s lost %llu of its hosts on the way.",

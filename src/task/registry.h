@@ -24,7 +24,7 @@ struct task {
 		*settings; /* NULL if the configuration does not name it; borrowed from config */
 	bool enabled;
 	bool is_internal; /* the service's own: neither users nor the configuration know it */
-	const char *kind;		 /* "builtin", "plugin", "command", "python" */
+	const char *kind; /* "builtin", "plugin", "command", "python" */
 	const struct task_kind *methods; /* NULL of a built-in */
 	/* Of a task that the configuration declares or a plug-in has: what definition points to,
 	 * owned by the registry; NULL of others. The kind's build() may set its flags and must set
