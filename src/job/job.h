@@ -5,8 +5,8 @@
  * 1. Every change of state goes through job_transition(), which refuses what the state × event
  * table does not allow. An ended state never changes.
  * 2. A job is on the event loop only: no lock, no other thread ever sees it.
- * 3. Names (task, pool) are borrowed from the registry and the configuration, which outlive every
- * job.
+ * 3. Names (task, pool) are borrowed from the server, which outlives every job; the registry that
+ * the task was found in may not.
  */
 #ifndef JOB_JOB_H
 #define JOB_JOB_H
@@ -167,7 +167,7 @@ struct job {
 	uint32_t passage_count;			   /* of all, from 0 */
 	enum stop_reason stop_reason;
 	uint32_t task_index;
-	const char *task; /* borrowed: registry */
+	const char *task; /* borrowed: the server's names */
 	const char *pool; /* borrowed: the server's pool */
 	uint32_t pool_index;
 	uint32_t attempt;    /* from 1 once started; 0 before */

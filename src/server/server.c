@@ -343,6 +343,7 @@ void server_free(struct server *server)
 	loop_remove(server->loop, &server->master);
 	list_remove(&server->hook.node);
 	list_remove(&server->lab_hook.node);
+	names_release(&server->names);
 	free(server->pools);
 	free(server->buffer);
 	free(server);

@@ -21,6 +21,7 @@
 #include "ipc/message.h"
 #include "ipc/scoreboard.h"
 #include "server/lab.h"
+#include "server/names.h"
 #include "server/queue.h"
 #include "server/server.h"
 #include "server/watch.h"
@@ -129,6 +130,7 @@ struct server {
 		*labs[MESSAGE_LABS_MAX]; /* lab i has the place CONFIG_POOLS_MAX + i; NULL: free */
 	uint64_t lab_runs;
 	struct loop_hook lab_hook;
+	struct names names; /* of tasks, for jobs */
 	struct caps caps;
 	uint64_t epoch;	 /* of the configuration in force */
 	bool resize_due; /* pools are to be brought within their bounds at the next tick */

@@ -23,6 +23,7 @@
 struct order {
 	const struct submission *submission;
 	const struct task *task;
+	const char *name; /* the task's; outlives the registry */
 	struct pool *pool;
 	struct config_limits
 		limits; /* of these, only those that hold: the max_ ones are not used */
@@ -194,12 +195,20 @@ static int check_pool(const struct order *order, struct error *error)
 	return 0;
 }
 
+static int keep_name(struct server *server, struct order *order, struct error *error)
+{
+	order->name = names_keep(&server->names, order->task->definition->name);
+	return order->name ? 0 : error_set(error, ERROR_INTERNAL, NULL, "memory is short");
+}
+
 static int resolve(struct server *server, const struct submission *submission,
 		   struct order *ret_order, struct error *error)
 {
 	struct order order = {.submission = submission};
 	int status = find_task(server, submission->task, &order.task, error);
 
+	if (status == 0)
+		status = keep_name(server, &order, error);
 	if (status == 0)
 		status = find_pool(server, submission->pool, &order.pool, error);
 	if (status == 0)
@@ -337,7 +346,7 @@ static struct job *make_job(struct server *server, const struct order *order, ch
 	job->by_id.id = id_new();
 	job->seq = server->next_seq++;
 	job->task_index = order->task->index;
-	job->task = order->task->definition->name;
+	job->task = order->name;
 	job->pool = order->pool->name;
 	job->pool_index = order->pool->index;
 	job->submitted_ns = now_ns;
@@ -503,7 +512,7 @@ int server_submit_batch(struct server *server, struct submission *submission,
 		goto fail;
 	}
 	batch->by_id.id = id_new();
-	batch->task = order.task->definition->name;
+	batch->task = order.name;
 	batch->pool = order.pool->name;
 	batch->submitted_ns = clock_monotonic_ns();
 	batch->submitted_real_ns = clock_realtime_ns();
@@ -550,6 +559,8 @@ static int resolve_own(struct server *server, const struct submission *submissio
 	if (status == 0 && !order.task)
 		status = error_set(error, ERROR_INVALID, "task", "this build has no task \"%s\"",
 				   submission->task);
+	if (status == 0)
+		status = keep_name(server, &order, error);
 	order.limits.timeout_ms = submission->timeout_ms;
 	if (status == 0)
 		*ret_order = order;

@@ -93,6 +93,22 @@ class AcceptedTest(ReloadCase):
             self.wait_replaced(pool, pids)
         self.assertEqual(self.http.job(ended["id"]), ended)
 
+    def test_jobs_outlive_the_tasks_that_they_ran(self):
+        """What the old configuration declared can still be read of its jobs, also after two more."""
+        old = {pool: self.host_pids(pool) for pool in ("process", "thread")}
+        self.rewrite({"tasks": {"nothing": {"command": {"argv": ["true"]}}}})
+        self.hup()
+        for pool, pids in old.items():
+            self.wait_replaced(pool, pids)
+        job = self.http.run("nothing", {}, "process")
+        batch = self.http.submit_batch("nothing", [{}], "thread").json
+        for _ in range(2):
+            self.rewrite({})
+            self.hup()
+        self.assertEqual(self.http.job(job["id"]), job)
+        self.assertEqual(self.http.get(f"/batches/{batch['id']}").json, batch)
+        self.assertIn("nothing", [entry["task"] for entry in self.http.get("/jobs").json["jobs"]])
+
     def test_no_job_is_lost_while_jobs_flow(self):
         """Many reloads under load: each job succeeds at its first attempt, none is refused."""
         stop = threading.Event()
