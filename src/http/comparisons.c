@@ -33,6 +33,20 @@ enum MHD_Result comparisons_submit(struct request *request)
 	return wait_for_comparison(request, comparison, wait_ns, MHD_HTTP_ACCEPTED);
 }
 
+/* An experiment has no parameters: there is no body, or an empty object. */
+static int check_no_fields(const struct buffer *body, struct error *error)
+{
+	json_t *document = NULL;
+	int status = body->length > 0 ? json_parse(body->data, body->length, &document, error) : 0;
+
+	if (document && (!json_is_object(document) || json_object_size(document) > 0))
+		status = error_set(error, ERROR_INVALID,
+				   json_object_iter_key(json_object_iter(document)),
+				   "an experiment has no parameters; expected no body, or {}");
+	json_decref(document);
+	return status;
+}
+
 enum MHD_Result experiments_run(struct request *request)
 {
 	struct comparison *comparison;
@@ -41,6 +55,7 @@ enum MHD_Result experiments_run(struct request *request)
 	int64_t wait_ns;
 
 	if (request_check_open(request, &error) < 0 ||
+	    check_no_fields(&request->body, &error) < 0 ||
 	    wait_read(request, 0, &wait_ns, &error) < 0 ||
 	    compare_submit_experiment(request->http->compare, request->target, &comparison,
 				      &retry_after, &error) < 0)

@@ -37,6 +37,7 @@ class ExperimentTest(ComparisonCase):
         listed = {entry["name"]: entry for entry in self.http.get("/experiments").json["experiments"]}
         self.assertEqual(listed["crash_containment"]["last"], document["id"])
         self.assert_problem(self.http.post("/experiments/luck", None), 404, "luck", "race")
+        self.assert_problem(self.http.post("/experiments/race", {"jobs": 1}), 422, field="jobs")
 
     def test_crash_containment(self):
         """One of four, and four of four; users still cannot crash anything."""

@@ -178,16 +178,23 @@ static void test_registry_is_sorted_and_complete(void **state)
 	static const char *const names[] = {"allocate", "counter", "crash", "echo", "fib",
 					    "leak",	"primes",  "print", "read", "sha256",
 					    "sleep",	"spawn",   "spin"};
-	assert_int_equal(registry.count, sizeof(names) / sizeof(names[0]));
+	size_t found = 0;
 	for (size_t i = 0; i < registry.count; i++) {
 		const struct task *task = &registry.tasks[i];
-		assert_string_equal(task->definition->name, names[i]);
 		assert_int_equal(task->index, i);
-		assert_ptr_equal(registry_find(&registry, names[i]), task);
+		if (task->is_internal) {
+			assert_false(task->enabled);
+			continue;
+		}
+		assert_in_range(found, 0, sizeof(names) / sizeof(names[0]) - 1);
+		assert_string_equal(task->definition->name, names[found]);
+		assert_ptr_equal(registry_find(&registry, names[found]), task);
+		found++;
 		assert_string_equal(task->kind, "builtin");
 		assert_non_null(task->definition->description);
 		assert_true((task->definition->flags & TP_TASK_THREAD_SAFE) != 0);
 	}
+	assert_int_equal(found, sizeof(names) / sizeof(names[0]));
 	assert_null(registry_find(&registry, "prime"));
 	assert_null(registry_find(&registry, ""));
 }
@@ -196,6 +203,9 @@ static void test_every_argument_is_described(void **state)
 {
 	(void)state;
 	for (size_t i = 0; i < registry.count; i++) {
+		if (registry.tasks[i].is_internal) {
+			continue;
+		}
 		const json_t *document = schema_document(registry.tasks[i].args_schema);
 		json_t *properties = json_object_get(document, "properties");
 		const char *name = NULL;
