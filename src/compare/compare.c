@@ -466,8 +466,9 @@ static void judge(struct comparison *comparison)
 	if (!comparison->judgement)
 		return;
 	comparison->experiment->judge(comparison->trial, comparison->judgement);
-	if (asprintf(&comparison->verdict, "%s: %s.", words[comparison->judgement->borne_out],
-		     comparison->judgement->why) < 0)
+	if (asprintf(&comparison->verdict, "%s: %s.%s", words[comparison->judgement->borne_out],
+		     comparison->judgement->why,
+		     result_is_quiet(&comparison->trial->noise) ? "" : RESULT_NOT_QUIET) < 0)
 		comparison->verdict = NULL;
 }
 

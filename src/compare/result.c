@@ -513,7 +513,7 @@ static void say_memory(struct buffer *text, const struct statistics_interval *se
 	bool less = seen->value < 0;
 	struct statistics_interval more = less ? invert(seen, false) : *seen;
 
-	buffer_append_format(text, "uses %.1f MiB %s memory (95 %% CI %.1f–%.1f)", more.value / MIB,
+	buffer_append_format(text, "uses %.2f MiB %s memory (95 %% CI %.2f–%.2f)", more.value / MIB,
 			     less ? "less" : "more", more.low / MIB, more.high / MIB);
 }
 
@@ -532,8 +532,11 @@ static bool say_speed(struct buffer *text, const struct contender *a, const stru
 				     "difference can be told from chance",
 				     a->name, figure, b->name);
 	else if (!statistics_tells(ratio, 1))
-		buffer_append_format(text, "%s and %s cannot be told apart in speed (ratio %s)",
-				     a->name, b->name, figure);
+		buffer_append_format(
+			text,
+			"%s and %s cannot be told apart in speed (ratio %.2f, 95 %% CI "
+			"%.2f–%.2f)",
+			a->name, b->name, seen.value, seen.low, seen.high);
 	else
 		buffer_append_format(text, "%s is %.2f× as fast as %s (95 %% CI %.2f–%.2f)",
 				     (b_first ? b : a)->name, seen.value, (b_first ? a : b)->name,
@@ -611,7 +614,7 @@ char *result_verdict(const struct trial *trial)
 	for (size_t i = 0; i < trial->contender_count; i++)
 		say_failures(&trial->contenders[i], &text);
 	if (!result_is_quiet(&trial->noise))
-		buffer_append_text(&text, " The machine was not quiet meanwhile: see noise.");
+		buffer_append_text(&text, RESULT_NOT_QUIET);
 	buffer_append_char(&text, '\0');
 	return buffer_take(&text, NULL);
 }

@@ -27,8 +27,9 @@ bool result_difference(const struct contender *a, const struct contender *b, enu
 bool result_speedup(const struct trial *trial, const struct contender *contender,
 		    struct statistics_interval *ret_interval);
 
-/* Whether the machine was quiet, and what was not: sentences in an array, of JSON. */
+/* Whether the machine was quiet; what a verdict says if it was not. */
 bool result_is_quiet(const struct noise *noise);
+#define RESULT_NOT_QUIET " The machine was not quiet meanwhile: see noise."
 
 /* "1.93 (95 % CI 1.88–1.97)", or without an interval "1.93". Answers text. */
 const char *result_format(const struct statistics_interval *interval, char *text, size_t size);
