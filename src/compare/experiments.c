@@ -400,8 +400,8 @@ static int plan_io_scaling(struct trial *trial, struct error *error)
 					       .argument = "ms",
 					       .value = 20,
 					       .sizes = {1, 2, 4, 8},
-					       .jobs = 16,
-					       .repeats = 3};
+					       .jobs = 8,
+					       .repeats = 4};
 
 	return plan_scaling(trial, &scaling, error);
 }

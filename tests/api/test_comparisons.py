@@ -190,7 +190,8 @@ class InterruptedTest(ComparisonCase):
         return document, pids(document)
 
     def test_cancelled(self):
-        """At once, whatever its jobs are at; the next one in the queue begins."""
+        """At once, whatever its jobs are at; the next one in the queue begins; nothing is left."""
+        before = self.server_descriptors()
         running, hosts = self.start_long()
         waiting = self.submit(**SMALL)
         self.assertEqual((waiting["state"], waiting["queue_position"]), ("queued", 1))
@@ -203,6 +204,7 @@ class InterruptedTest(ComparisonCase):
         self.wait_gone(hosts)
         self.assert_problem(self.http.delete(f"/comparisons/{running['id']}"), 409, "ended")
         self.assertEqual(self.get(waiting["id"], wait=60)["state"], "succeeded")
+        wait_until(lambda: self.server_descriptors() <= before, "no descriptor is left open")
 
     def test_the_queue_is_bounded(self):
         """Eight wait; the ninth is told so. One that waits is cancelled at once."""

@@ -25,22 +25,18 @@ class ExperimentTest(ComparisonCase):
         """The claim holds."""
         self.assertIs(document["experiment"]["borne_out"], True, document["experiment"])
 
-    def test_the_list(self):
-        """All of them, each with its claim and its newest run."""
+    def listed(self):
+        """GET /experiments, by name."""
         listed = self.http.get("/experiments").json["experiments"]
         self.assertEqual([entry["name"] for entry in listed], NAMES)
-        for entry in listed:
+        return {entry["name"]: entry for entry in listed}
+
+    def test_crash_containment(self):
+        """One of four, and four of four; users still cannot crash anything. And the list has it."""
+        for entry in self.listed().values():
             self.assertEqual(entry["available"], entry["reason"] is None)
             self.assertTrue(entry["claim"].endswith("."))
             self.assertIsNone(entry["last"])
-        document, _ = self.run_experiment("crash_containment")
-        listed = {entry["name"]: entry for entry in self.http.get("/experiments").json["experiments"]}
-        self.assertEqual(listed["crash_containment"]["last"], document["id"])
-        self.assert_problem(self.http.post("/experiments/luck", None), 404, "luck", "race")
-        self.assert_problem(self.http.post("/experiments/race", {"jobs": 1}), 422, field="jobs")
-
-    def test_crash_containment(self):
-        """One of four, and four of four; users still cannot crash anything."""
         document, found = self.run_experiment("crash_containment")
         self.assert_borne_out(document)
         self.assertEqual((found["lost by a crash among processes"],
@@ -48,9 +44,15 @@ class ExperimentTest(ComparisonCase):
         self.assert_problem(self.http.submit("crash"), 422, "not enabled")
         for pool in ("process", "thread"):
             self.assertEqual(self.restarts(pool), {})
+        self.assertEqual(self.listed()["crash_containment"]["last"], document["id"])
+        self.assert_problem(self.http.post("/experiments/luck", None), 404, "luck", "race")
+        self.assert_problem(self.http.post("/experiments/race", {"jobs": 1}), 422, field="jobs")
 
-    def test_shared_memory(self):
-        """Own counts, one count, one shared count; the pool's own shared memory is left alone."""
+    def test_memory_and_the_race(self):
+        """Own counts, one count, one shared count; the pool's own shared memory is left alone.
+
+        With the lock nothing is ever lost; without it, chance decides.
+        """
         self.http.run("counter", {"increments": 5, "memory": "shared"}, "process")
         document, found = self.run_experiment("shared_memory")
         self.assert_borne_out(document)
@@ -59,9 +61,6 @@ class ExperimentTest(ComparisonCase):
                           found["seen by processes in shared memory"]), (12000, 12000))
         job = self.http.run("counter", {"increments": 0, "memory": "shared"}, "process")
         self.assertEqual(job["result"]["value"], 5)
-
-    def test_race(self):
-        """With the lock nothing is ever lost; without it, chance decides."""
         document, found = self.run_experiment("race")
         self.assertEqual(found["lost with the lock"], 0)
         self.assertGreaterEqual(found["lost without the lock"], 0)
@@ -87,16 +86,15 @@ class ExperimentTest(ComparisonCase):
 
     def test_gil(self):
         """Threads in Python do not compute at once; processes are not said not to."""
-        reason = next(entry["reason"] for entry in self.http.get("/experiments").json["experiments"]
-                      if entry["name"] == "gil")
         if SANITIZER:
             self.skipTest("it compares speeds, which a sanitizer changes")
+        reason = self.listed()["gil"]["reason"]
         document, found = self.run_experiment("gil")
         if reason:
             self.assertIn(reason, document["experiment"]["why"])
             self.assertIsNone(document["experiment"]["borne_out"])
             return
         threads = [name for name in found if name.endswith("threads")]
-        self.assertLess(found[threads[0]], 1.6)
+        self.assertLess(found[threads[0]], 1.75)
         for contender in document["contenders"]:
             self.assertEqual(contender["jobs"], {"succeeded": 72}, contender["failure"])
