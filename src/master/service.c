@@ -215,7 +215,8 @@ static int start(struct service *service)
 	loop_timer_init(&service->heartbeat, beat);
 	server_on_change(service->server, changed, service);
 	server_on_reload(service->server, reload, service);
-	status = http_start(service->server, service->compare, service->listen_fd, &service->http, &error);
+	status = http_start(service->server, service->compare, service->listen_fd, &service->http,
+			    &error);
 	service->listen_fd = -1;
 	if (status < 0)
 		log_error("listen_failed", log_str("field", error.field),
