@@ -43,11 +43,15 @@ static bool add_headers(struct MHD_Response *response, struct request *request,
 {
 	const struct http *http = request->http;
 	bool close = request->close || http->quiesced || server_is_stopping(http->server);
+	const char *cache_control = reply->cache_control ? reply->cache_control : "no-store";
 	char seconds[16];
 
+	for (const struct reply_header *more = reply->headers; more && more->name; more++)
+		if (!add_header(response, more->name, more->value))
+			return false;
 	snprintf(seconds, sizeof(seconds), "%u", reply->retry_after);
 	return add_header(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->content_type) &&
-	       add_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") &&
+	       add_header(response, MHD_HTTP_HEADER_CACHE_CONTROL, cache_control) &&
 	       add_header(response, "X-Request-Id", request->id) &&
 	       add_header(response, MHD_HTTP_HEADER_LOCATION, reply->location) &&
 	       add_header(response, "Preference-Applied", reply->preference) &&
@@ -129,6 +133,18 @@ enum MHD_Result reply_send(struct request *request, const struct reply *reply, s
 		full.content_type = "application/json";
 	char *data = buffer_take(body, &length);
 	return send_bytes(request, &full, data, length);
+}
+
+enum MHD_Result reply_constant(struct request *request, const struct reply *reply, const char *data,
+			       size_t length)
+{
+	const struct MHD_IoVec vector = {.iov_base = data, .iov_len = length};
+	struct MHD_Response *response;
+
+	if (length == 0)
+		return send_bytes(request, reply, NULL, 0);
+	response = MHD_create_response_from_iovec(&vector, 1, NULL, NULL);
+	return response ? send_response(request, reply, response) : MHD_NO;
 }
 
 enum MHD_Result reply_json(struct request *request, struct buffer *body)

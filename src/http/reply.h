@@ -15,20 +15,31 @@
 #include "base/json.h"
 #include "http/request.h"
 
+struct reply_header {
+	const char *name;
+	const char *value; /* NULL: it is left out */
+};
+
 /* What is special about an answer; NULL and 0 mean "none". */
 struct reply {
 	unsigned int status;
-	const char *content_type; /* NULL: application/json */
+	const char *content_type;  /* NULL: application/json */
+	const char *cache_control; /* NULL: no-store */
 	const char *location;
 	const char *preference; /* Preference-Applied */
 	const char *allow;
-	const char *authenticate; /* WWW-Authenticate */
-	unsigned int retry_after; /* seconds */
-	const char *detail;	  /* for the log */
+	const char *authenticate;	    /* WWW-Authenticate */
+	unsigned int retry_after;	    /* seconds */
+	const char *detail;		    /* for the log */
+	const struct reply_header *headers; /* further ones, the last without a name */
 };
 
 /* Sends body, which is taken, and left empty. A body that failed is answered with 500. */
 enum MHD_Result reply_send(struct request *request, const struct reply *reply, struct buffer *body);
+
+/* Sends data, which is never freed nor changed, as it is; length 0: without a body. */
+enum MHD_Result reply_constant(struct request *request, const struct reply *reply, const char *data,
+			       size_t length);
 
 /* Sends 200 and a JSON document, to which the final newline is added. */
 enum MHD_Result reply_json(struct request *request, struct buffer *body);

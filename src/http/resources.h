@@ -63,6 +63,9 @@ enum MHD_Result health_ready(struct request *request);
 
 enum MHD_Result openapi_get(struct request *request);
 
+enum MHD_Result dashboard_get_page(struct request *request);
+enum MHD_Result dashboard_get_file(struct request *request);
+
 /* A number with three decimals. */
 void render_number(struct json_writer *writer, const char *key, double value);
 /* A date; realtime_ns <= 0: null. */

@@ -46,6 +46,8 @@ static const struct route routes[] = {
 	{METHOD_GET, "/healthz", 0, health_get},
 	{METHOD_GET, "/readyz", 0, health_ready},
 	{METHOD_GET, "/openapi.yaml", 0, openapi_get},
+	{METHOD_GET, "/", 0, dashboard_get_page},
+	{METHOD_GET, "/dashboard/{file}", 0, dashboard_get_file},
 };
 
 #define ROUTES (sizeof(routes) / sizeof(routes[0]))
@@ -163,10 +165,11 @@ struct route_name route_name(size_t place)
 
 bool route_is_open(const struct request *request)
 {
-	static const char *const open_paths[] = {"/healthz", "/readyz"};
+	static const char *const open_paths[] = {"/healthz", "/readyz", "/", "/dashboard/{file}"};
+	const char *target;
 
 	for (size_t i = 0; i < sizeof(open_paths) / sizeof(open_paths[0]); i++)
-		if (strcmp(request->path, open_paths[i]) == 0)
+		if (path_matches(open_paths[i], request->path, &target))
 			return true;
 	return false;
 }

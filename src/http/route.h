@@ -35,7 +35,7 @@ struct route_name {
 size_t route_count(void);
 struct route_name route_name(size_t place);
 
-/* Whether anybody may ask: health only. */
+/* Whether anybody may ask: health, and the dashboard's files, which tell nothing. */
 bool route_is_open(const struct request *request);
 
 /* The scope (enum scope) that the route needs, by its method; 0 if there is no such route. After

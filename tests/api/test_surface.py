@@ -74,7 +74,7 @@ class SurfaceTest(ServiceCase):
 
     def test_unknown_paths_are_404(self):
         """Whatever the method; nothing near a path is the path."""
-        for path in ("/", "/nothing", "/job", "/jobs/", "/jobs/x", f"/jobs/{uuid.uuid4()}",
+        for path in ("/nothing", "/dashboard", "/dashboard/", "/dashboard/x", "/job", "/jobs/", "/jobs/x", f"/jobs/{uuid.uuid4()}",
                      f"/jobs/{uuid.uuid4()}/x", "/batches/x/y", "//jobs", "/JOBS", "/jobs%2f",
                      "/../etc/passwd", "/tasks/primes", "/stats/", "/metrics/", "/%ff", "/" + "x" * 2000):
             with self.subTest(path=path[:40]):

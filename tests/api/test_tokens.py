@@ -97,11 +97,11 @@ class ScopeTest(TokenCase):
 
     def test_health_is_open(self):
         """To probes, which have no token; nothing else is, whether it exists or not."""
-        for path in ("/healthz", "/readyz"):
+        for path in ("/healthz", "/readyz", "/", "/dashboard/app.js"):
             self.assert_status(self.ask("GET", path), 200)
             self.assert_status(self.ask("GET", path, token="wrong"), 200)
         for method, path in (("GET", "/nothing"), ("PUT", "/jobs"), ("OPTIONS", "/jobs"),
-                             ("GET", "/healthz/x"), ("GET", "/"), ("GET", "//healthz")):
+                             ("GET", "/healthz/x"), ("GET", "/dashboard/"), ("GET", "/dashboard/x/y"), ("GET", "//healthz")):
             with self.subTest(call=f"{method} {path}"):
                 self.assert_status(self.ask(method, path), 401)
         self.assert_status(self.ask("GET", "/nothing", token=self.tokens["submitter"]), 404)

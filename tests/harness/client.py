@@ -41,6 +41,9 @@ def _object_without_duplicates(pairs):
 def check_answer(answer, method="GET"):
     """What every answer promises: a request id, a type, no caching, and problems in one form."""
     _require(REQUEST_ID.match(answer.headers.get("X-Request-Id", "")), "a request id", answer)
+    if answer.headers.get("Cache-Control") == "no-cache":
+        check_file(answer)
+        return
     _require(answer.headers.get("Cache-Control") == "no-store", "Cache-Control: no-store", answer)
     if method == "HEAD" or answer.status == 204:
         _require(answer.body == b"", "no body", answer)
@@ -57,6 +60,13 @@ def check_answer(answer, method="GET"):
     else:
         _require(content_type == "application/json", "the JSON type", answer)
         _require(isinstance(answer.json, dict), "an object", answer)
+
+
+def check_file(answer):
+    """A file of the dashboard, the only thing that may be cached, if it is asked about each time."""
+    _require(answer.status in (200, 304), "a status of a file", answer)
+    for name in ("ETag", "Vary", "Content-Security-Policy", "X-Content-Type-Options", "Referrer-Policy"):
+        _require(answer.headers.get(name), name, answer)
 
 
 def check_problem(answer):
