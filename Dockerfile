@@ -19,7 +19,7 @@ RUN cmake --preset release -DTWINPOOL_PYTHON=OFF -DCMAKE_INSTALL_PREFIX=/usr -DC
 FROM debian:bookworm-slim
 RUN apt-get update \
 	&& DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-		libgnutls30 libjansson4 libjemalloc2 libmicrohttpd12 libnettle8 \
+		libcurl3-gnutls libgnutls30 libjansson4 libjemalloc2 libmicrohttpd12 libnettle8 libpq5 libsqlite3-0 \
 	&& rm -rf /var/lib/apt/lists/* /var/cache/apt/*
 COPY --from=build /image/ /
 COPY scripts/healthcheck /usr/libexec/twinpool/

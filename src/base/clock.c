@@ -4,6 +4,7 @@
  */
 #include "base/clock.h"
 
+#include <string.h>
 #include <time.h>
 
 #define SECONDS_PER_DAY 86400
@@ -82,4 +83,82 @@ const char *clock_rfc3339(int64_t realtime_ns, char buffer[static CLOCK_RFC3339_
 	buffer[26] = 'Z';
 	buffer[27] = '\0';
 	return buffer;
+}
+
+static bool read_digits(const char **text, int count, int least, int most, int *ret_value)
+{
+	int value = 0;
+
+	for (int i = 0; i < count; i++, (*text)++) {
+		if (**text < '0' || **text > '9')
+			return false;
+		value = value * 10 + (**text - '0');
+	}
+	*ret_value = value;
+	return value >= least && value <= most;
+}
+
+static bool read_char(const char **text, const char *allowed)
+{
+	if (**text == '\0' || !strchr(allowed, **text))
+		return false;
+	(*text)++;
+	return true;
+}
+
+static bool read_fraction(const char **text, int64_t *ret_us)
+{
+	int64_t unit = 100000;
+
+	*ret_us = 0;
+	if (**text != '.')
+		return true;
+	(*text)++;
+	const char *begin = *text;
+	for (; **text >= '0' && **text <= '9'; (*text)++, unit /= 10)
+		*ret_us += (**text - '0') * unit;
+	return *text > begin;
+}
+
+/* East of Greenwich is positive. */
+static bool read_offset(const char **text, int *ret_seconds)
+{
+	int sign = **text == '-' ? -1 : 1;
+	int hours, minutes;
+
+	*ret_seconds = 0;
+	if (read_char(text, "Zz"))
+		return true;
+	if (!read_char(text, "+-") || !read_digits(text, 2, 0, 23, &hours) ||
+	    !read_char(text, ":") || !read_digits(text, 2, 0, 59, &minutes))
+		return false;
+	*ret_seconds = sign * (hours * 3600 + minutes * 60);
+	return true;
+}
+
+bool clock_parse_rfc3339(const char *text, int64_t *ret_us)
+{
+	struct tm tm = {0};
+	int64_t us;
+	int offset;
+	bool whole = read_digits(&text, 4, 1970, 9999, &tm.tm_year) && read_char(&text, "-") &&
+		     read_digits(&text, 2, 1, 12, &tm.tm_mon) && read_char(&text, "-") &&
+		     read_digits(&text, 2, 1, 31, &tm.tm_mday) && read_char(&text, "Tt ") &&
+		     read_digits(&text, 2, 0, 23, &tm.tm_hour) && read_char(&text, ":") &&
+		     read_digits(&text, 2, 0, 59, &tm.tm_min) && read_char(&text, ":") &&
+		     read_digits(&text, 2, 0, 60, &tm.tm_sec) && read_fraction(&text, &us) &&
+		     read_offset(&text, &offset) && *text == '\0';
+
+	if (!whole)
+		return false;
+	int day = tm.tm_mday;
+	bool is_leap_second = tm.tm_sec == 60;
+	tm.tm_year -= 1900;
+	tm.tm_mon -= 1;
+	tm.tm_sec -= is_leap_second;
+	int64_t seconds = timegm(&tm) + is_leap_second - offset;
+	if (tm.tm_mday != day) /* it was the 30th of February */
+		return false;
+	*ret_us = seconds * 1000000 + us;
+	return seconds >= 0;
 }

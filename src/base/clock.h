@@ -6,6 +6,7 @@
 #ifndef BASE_CLOCK_H
 #define BASE_CLOCK_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,5 +24,9 @@ int64_t clock_realtime_ns(void);
 
 /* Writes realtime_ns as RFC 3339 in UTC with microseconds; years 1970 to 9999. Answers buffer. */
 const char *clock_rfc3339(int64_t realtime_ns, char buffer[static CLOCK_RFC3339_SIZE]);
+
+/* Reads RFC 3339, with any offset and any number of decimals (what is beyond microseconds is cut):
+ * microseconds since 1970-01-01T00:00:00Z. False for anything else, and for times before that. */
+bool clock_parse_rfc3339(const char *text, int64_t *ret_us);
 
 #endif

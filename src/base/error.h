@@ -26,7 +26,7 @@ enum error_code {
 struct error {
 	enum error_code code;
 	char field[160];   /* path of the field at fault, such as "args.n"; "" if none is */
-	char message[480]; /* one sentence, without a final newline */
+	char message[800]; /* one sentence, without a final newline */
 };
 
 /*

@@ -359,6 +359,66 @@ bool json_is_wellformed(const char *data, size_t length)
 	return next == SCAN_DONE;
 }
 
+/* ---- Finding ---- */
+
+/* Brackets are only counted: the value is well-formed. */
+static bool skip_brackets(struct scan *scan)
+{
+	size_t depth = 0;
+
+	while (scan->at < scan->end) {
+		char c = *scan->at;
+		if (c == '"') {
+			if (!take_string(scan))
+				return false;
+			continue;
+		}
+		scan->at++;
+		if (c == '{' || c == '[')
+			depth++;
+		else if ((c == '}' || c == ']') && --depth == 0)
+			return true;
+	}
+	return false;
+}
+
+static bool skip_value(struct scan *scan)
+{
+	bool has_brackets = scan->at < scan->end && (*scan->at == '{' || *scan->at == '[');
+
+	return has_brackets ? skip_brackets(scan) : take_scalar(scan);
+}
+
+bool json_find_member(const char *data, size_t length, const char *key, const char **ret_value,
+		      size_t *ret_length)
+{
+	struct scan scan = {.at = data, .end = data + length};
+	size_t key_length = strlen(key);
+
+	skip_space(&scan);
+	if (!take(&scan, '{'))
+		return false;
+	do {
+		skip_space(&scan);
+		const char *name = scan.at + 1; /* behind the quote */
+		if (!take_key(&scan))
+			return false;
+		bool found = (size_t)(scan.end - name) > key_length &&
+			     memcmp(name, key, key_length) == 0 && name[key_length] == '"';
+		skip_space(&scan);
+		const char *value = scan.at;
+		if (!skip_value(&scan))
+			return false;
+		if (found) {
+			*ret_value = value;
+			*ret_length = (size_t)(scan.at - value);
+			return true;
+		}
+		skip_space(&scan);
+	} while (take(&scan, ','));
+	return false;
+}
+
 /* ---- Writing ---- */
 
 static void put_escape(struct buffer *buffer, unsigned char c)

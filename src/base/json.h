@@ -41,6 +41,14 @@ char *json_encode(const json_t *value, size_t *ret_length);
  */
 bool json_is_wellformed(const char *data, size_t length);
 
+/*
+ * Finds a member of a well-formed object: the value as it is written there, whatever its depth and
+ * however large its numbers are. False if there is none, or that is no object. The key is compared
+ * as it is written, so it should be one that needs no escapes.
+ */
+bool json_find_member(const char *data, size_t length, const char *key, const char **ret_value,
+		      size_t *ret_length);
+
 /* The JSON name of a value's type: "object", "array", "string", "integer", "number", "boolean",
  * "null". */
 const char *json_type_name(const json_t *value);

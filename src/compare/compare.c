@@ -443,7 +443,7 @@ static void end(struct comparison *comparison, enum state state)
 	log_info("comparison_ended", log_str("comparison", id_format(&comparison->id, id)),
 		 log_str("state", state_name(state)),
 		 log_str("error", comparison->error ? comparison->message : NULL));
-	waiters_wake(&comparison->waiters);
+	waiters_wake(&comparison->waiters, true);
 	comparison->has_news = true; /* told from the loop, not from whoever has ended it */
 	loop_timer_set(compare->loop, &compare->news_timer, comparison->finished_ns);
 	loop_timer_set(compare->loop, &compare->start_timer, comparison->finished_ns);

@@ -920,6 +920,10 @@ int config_build(const json_t *tree, struct config **ret_config, struct error *e
 	if (result == 0)
 		result = build_data_dir(config, json_object_get(tree, "data_dir"), error);
 	if (result == 0)
+		result = config_build_store(config, json_object_get(tree, "store"), error);
+	if (result == 0)
+		result = config_build_callbacks(config, json_object_get(tree, "callbacks"), error);
+	if (result == 0)
 		result = build_pools(config, json_object_get(tree, "pools"), error);
 	if (result == 0)
 		result = build_default_pool(config, json_object_get(tree, "default_pool"), error);

@@ -15,6 +15,11 @@
  * the JSON path as field. Answers 0 or -errno. */
 int config_build(const json_t *tree, struct config **ret_config, struct error *error);
 
+/* The members "store" and "callbacks" (borrowed), filled in as the whole tree is. data_dir is built
+ * before; what they own is in config even on failure. */
+int config_build_store(struct config *config, const json_t *source, struct error *error);
+int config_build_callbacks(struct config *config, const json_t *source, struct error *error);
+void config_release_store(struct config *config);
 /*
  * What the service itself holds for its clients must leave room for the jobs where memory is
  * limited, as in a container: of memory_bytes (0: no limit) all queues get a quarter at the most, in

@@ -62,6 +62,18 @@ static void name_file(const char *whole_path, struct error *error)
 			path, message);
 }
 
+/* A connection string may hold a password, so a wrong one is not shown. field is as the user knows
+ * it. */
+static void hide_connection(struct error *error)
+{
+	if (error->code != ERROR_INTERNAL &&
+	    (strcmp(error->field, "store.connection") == 0 ||
+	     strcmp(error->field, "TWINPOOL_STORE_CONNECTION") == 0))
+		(void)error_set(error, error->code, error->field,
+				"found a value that is no connection string; expected a string of "
+				"1 to 4000 characters for libpq");
+}
+
 /* The invariant above; for errors whose field is a path in the tree. */
 static void name_source(const struct loading *loading, struct error *error)
 {
@@ -70,6 +82,7 @@ static void name_source(const struct loading *loading, struct error *error)
 
 	if (error->code == ERROR_INTERNAL)
 		return;
+	hide_connection(error);
 	if (origin == NULL) {
 		name_file(loading->path, error);
 		return;
@@ -179,7 +192,7 @@ static int replace_string(json_t *object, const char *name, const char *text, st
 	return json_object_set_new(object, name, value) < 0 ? fail_memory(error) : 0;
 }
 
-/* The path at object.name, if there is one. */
+/* A path that need not be there yet, and may be left out or null. */
 static int resolve_path(const struct loading *loading, json_t *object, const char *name,
 			struct error *error)
 {
@@ -187,7 +200,7 @@ static int resolve_path(const struct loading *loading, json_t *object, const cha
 	char *path;
 	int result;
 
-	if (value == NULL)
+	if (!json_is_string(value))
 		return 0;
 	path = path_from_file(loading, json_string_value(value));
 	if (path == NULL)
@@ -338,6 +351,9 @@ static int resolve_paths(const struct loading *loading, struct error *error)
 	json_t *object;
 
 	if (result == 0)
+		result = resolve_path(loading, json_object_get(loading->tree, "callbacks"),
+				      "secret_file", error);
+	if (result == 0)
 		result = resolve_path(loading, json_object_get(loading->tree, "server"),
 				      "tokens_file", error);
 	if (result == 0)
@@ -464,9 +480,12 @@ int config_load(const struct config_flags *flags, char *const *environment,
 		result = read_tree(&loading, error);
 	if (result == 0)
 		result = check_tree(&loading, error);
-	if (result == 0)
+	if (result == 0) {
 		result = overlay_apply(loading.tree, schema_document(loading.schema), environment,
 				       flags, loading.origins, error);
+		if (result < 0)
+			hide_connection(error);
+	}
 	if (result == 0)
 		result = build(&loading, ret_config, error);
 	json_decref(loading.tree);
@@ -547,6 +566,24 @@ static int check_same_listen(const struct config *old, const struct config *new,
 	return check_same_text("server.listen", old_text, new_text, error);
 }
 
+static int check_same_store(const struct config_store *old, const struct config_store *new,
+			    struct error *error)
+{
+	static const char *const kinds[] = {
+		[CONFIG_STORE_MEMORY] = "memory",
+		[CONFIG_STORE_SQLITE] = "sqlite",
+		[CONFIG_STORE_POSTGRESQL] = "postgresql",
+	};
+	const char *old_connection = old->connection != NULL ? old->connection : "";
+	const char *new_connection = new->connection != NULL ? new->connection : "";
+	int result = check_same_text("store.kind", kinds[old->kind], kinds[new->kind], error);
+
+	if (result == 0 && strcmp(old_connection, new_connection) != 0)
+		result = fail_fixed("store.connection", "another connection string", "the same",
+				    error);
+	return result < 0 ? result : check_same_text("store.node", old->node, new->node, error);
+}
+
 /* new is NULL if the pool is to go. */
 static int check_same_pool(const struct config_pool *old, const struct config_pool *new,
 			   struct error *error)
@@ -576,6 +613,8 @@ int config_reload_check(const struct config *old, const struct config *new, stru
 					  new->max_connections, error);
 	if (result == 0)
 		result = check_same_text("data_dir", old->data_dir, new->data_dir, error);
+	if (result == 0)
+		result = check_same_store(&old->store, &new->store, error);
 	if (result == 0)
 		result = check_same_text("commands.cgroup", old->command_cgroup,
 					 new->command_cgroup, error);
@@ -639,6 +678,7 @@ void config_free(struct config *config)
 		free(config->python_path[i]);
 	free(config->python_path);
 	free(config->python_venv);
+	config_release_store(config);
 	free(config);
 }
 

@@ -237,9 +237,10 @@ int config_load(const struct config_flags *flags, char *const *environment,
 
 /*
  * Whether new may take the place of old, which is in force, without a restart. Refused with
- * ERROR_INVALID are another server.listen, server.max_connections, data_dir or commands.cgroup, a pool of old that
- * is not in new (renamed or removed), and a pool with another number of threads; field is the path.
- * Everything else may differ: pools may be new and in another order. Answers 0 or -errno.
+ * ERROR_INVALID are another server.listen, server.max_connections, data_dir,
+ * commands.cgroup, store.kind, store.connection or store.node, a pool of old that is not in new (renamed or removed), and a pool
+ * with another number of threads; field is the path. Everything else may differ: pools may be new
+ * and in another order. Answers 0 or -errno.
  */
 int config_reload_check(const struct config *old, const struct config *new, struct error *error);
 

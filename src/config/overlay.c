@@ -29,6 +29,11 @@ static const struct setting {
 	{"TWINPOOL_LOG_FORMAT", "log", "format"},
 	{"TWINPOOL_DEFAULT_POOL", NULL, "default_pool"},
 	{"TWINPOOL_SHUTDOWN_GRACE_MS", "server", "shutdown_grace_ms"},
+	{"TWINPOOL_STORE_KIND", "store", "kind"},
+	{"TWINPOOL_STORE_CONNECTION", "store", "connection"},
+	{"TWINPOOL_STORE_NODE", "store", "node"},
+	{"TWINPOOL_STORE_DURABLE", "store", "durable"},
+	{"TWINPOOL_CALLBACKS_SECRET_FILE", "callbacks", "secret_file"},
 	{"TWINPOOL_TOKENS_FILE", "server", "tokens_file"},
 	{"TWINPOOL_ALLOW_ANONYMOUS", "server", "allow_anonymous"},
 	{"TWINPOOL_TLS_CERTIFICATE", "server.tls", "certificate"},
@@ -106,18 +111,30 @@ static json_t *boolean_value(const char *text)
 	return strcmp(text, "0") == 0 || strcmp(text, "false") == 0 ? json_false() : NULL;
 }
 
+/* Whether the schema names the type, alone or as one of several. */
+static bool takes(const json_t *schema, const char *name)
+{
+	const json_t *type = json_object_get(schema, "type");
+	const json_t *one;
+	size_t i;
+
+	json_array_foreach (type, i, one)
+		if (strcmp(json_string_value(one), name) == 0)
+			return true;
+	return json_is_string(type) && strcmp(json_string_value(type), name) == 0;
+}
+
 /* A boolean or an integer where the schema may take one and the text is one, else a string; NULL
  * for text that is no UTF-8. */
 static json_t *text_value(const json_t *schema, const char *text)
 {
-	const json_t *type = json_object_get(schema, "type");
 	const char *digits = text[0] == '-' ? text + 1 : text;
 
-	if (json_is_string(type) && strcmp(json_string_value(type), "boolean") == 0) {
+	if (takes(schema, "boolean")) {
 		json_t *boolean = boolean_value(text);
 		return boolean != NULL ? boolean : json_string(text);
 	}
-	if (!json_is_string(type) || strcmp(json_string_value(type), "string") != 0) {
+	if (takes(schema, "integer")) {
 		if (digits[0] != '\0' && digits[strspn(digits, "0123456789")] == '\0') {
 			long long number;
 

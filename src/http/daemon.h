@@ -40,6 +40,8 @@ struct http {
 	struct list waiting;
 	struct list watched;
 
+	struct list held; /* requests that wait for the store */
+
 	/* Answers that go on: suspended ones, by when they were, and the others. */
 	struct list streams_waiting;
 	struct list streams;

@@ -24,8 +24,10 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "http/follow.h"
 #include "http/reply.h"
 #include "http/resources.h"
+#include "http/stored.h"
 #include "http/stream.h"
 #include "server/watch.h"
 
@@ -62,7 +64,7 @@ struct reader {
 /* The job's attempt whose output it holds. */
 static uint32_t attempt_of(const struct job *job)
 {
-	return job->previous_count + 1;
+	return job_output_attempt(job);
 }
 
 static const struct output *output_of(const struct job *job, int which)
@@ -73,8 +75,9 @@ static const struct output *output_of(const struct job *job, int which)
 /* How much an attempt before that one wrote. */
 static uint64_t past_bytes(const struct job *job, uint32_t attempt, int which)
 {
-	const struct job_attempt *past = &job->previous[attempt - 1];
-
+	if (attempt <= job->earlier_count)
+		return 0; /* of an earlier service: nobody knows any more */
+	const struct job_attempt *past = &job->previous[attempt - 1 - job->earlier_count];
 	return which == STDOUT ? past->stdout_bytes : past->stderr_bytes;
 }
 
@@ -348,7 +351,7 @@ static void reader_fill(struct stream *stream)
 {
 	struct reader *reader = container_of(stream, struct reader, stream);
 	const struct job *job = reader->feed->watcher.job;
-	bool ended = job_state_is_ended(job->state);
+	bool ended = job_is_settled(job);
 
 	catch_up(reader, job);
 	write_passages(reader, job, false);
@@ -434,16 +437,13 @@ static enum MHD_Result begin(struct request *request, struct job *job,
 	return stream_begin(request, &reader->stream, &reader_calls);
 }
 
-enum MHD_Result events_get(struct request *request)
+static enum MHD_Result begin_at(struct request *request, struct job *job)
 {
 	struct position position = {0};
 	struct error error;
 	const char *field;
 	const char *id = last_event_id(request, &field);
-	struct job *job = jobs_find(request, &error);
 
-	if (!job)
-		return reply_error(request, &error, 0);
 	request_note_job(request, &job->by_id.id);
 	if (id && strcmp(id, "end") == 0 && job_state_is_ended(job->state))
 		return reply_empty(request, MHD_HTTP_NO_CONTENT, NULL);
@@ -457,4 +457,54 @@ enum MHD_Result events_get(struct request *request)
 	if (request_is_head(request))
 		return reply_stream(request, NULL, NULL);
 	return begin(request, job, &position);
+}
+
+/* One that has ended and is only in the store: its end is all that there is to tell. */
+static enum MHD_Result tell_end(struct request *request, const struct store_row *row)
+{
+	const struct reply reply = {.status = MHD_HTTP_OK, .content_type = "text/event-stream"};
+	struct buffer body = {0};
+	struct json_writer writer = {.buffer = &body};
+	const char *field;
+	const char *id = last_event_id(request, &field);
+
+	request_note_job(request, &row->id);
+	if (id && strcmp(id, "end") == 0)
+		return reply_empty(request, MHD_HTTP_NO_CONTENT, NULL);
+	buffer_append_text(&body, "id: end\nevent: end\ndata: ");
+	server_write_row(request->http->server, row, &writer, NULL);
+	buffer_append_text(&body, "\n\n");
+	return reply_send(request, &reply, &body);
+}
+
+static enum MHD_Result read_came(struct request *request)
+{
+	struct hold *hold = &request->hold;
+	struct job *job = server_find_job(request->http->server, &hold->id);
+	const struct store_row *row;
+	struct error error;
+
+	if (job)
+		return begin_at(request, job);
+	if (stored_row(&hold->ticket, &row, &error) < 0)
+		return reply_error(request, &error, 0);
+	if (job_state_is_ended(row->state))
+		return tell_end(request, row);
+	if (request_is_head(request))
+		return reply_stream(request, NULL, NULL);
+	const char *field;
+	return follow_begin(request, &hold->id, last_event_id(request, &field));
+}
+
+enum MHD_Result events_get(struct request *request)
+{
+	struct error error;
+
+	if (jobs_target(request, &error) < 0)
+		return reply_error(request, &error, 0);
+	struct job *job = server_find_job(request->http->server, &request->hold.id);
+	if (job)
+		return begin_at(request, job);
+	server_read_job(request->http->server, &request->hold.id, &request->hold.ticket);
+	return hold_until_told(request, read_came);
 }

@@ -27,6 +27,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "http/daemon.h"
+#include "http/hold.h"
+#include "http/listen.h"
 #include "http/stream.h"
 #include "http/wait.h"
 #include "server/watch.h"
@@ -209,6 +211,7 @@ static struct http *http_new(struct server *server, struct compare *compare)
 	list_init(&http->hook.node);
 	list_init(&http->waiting);
 	list_init(&http->watched);
+	list_init(&http->held);
 	list_init(&http->streams_waiting);
 	list_init(&http->streams);
 	return http;
@@ -290,6 +293,7 @@ void http_free(struct http *http)
 		http_quiesce(http);
 		http->ending = true;
 		wait_end_all(http);
+		hold_end_all(http);
 		stream_end_all(http);
 		(void)run(http);
 		finish_answers(http);

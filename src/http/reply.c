@@ -55,6 +55,7 @@ static bool add_headers(struct MHD_Response *response, struct request *request,
 	       add_header(response, "X-Request-Id", request->id) &&
 	       add_header(response, MHD_HTTP_HEADER_LOCATION, reply->location) &&
 	       add_header(response, "Preference-Applied", reply->preference) &&
+	       add_header(response, "Idempotency-Replayed", reply->replayed ? "true" : NULL) &&
 	       add_header(response, MHD_HTTP_HEADER_ALLOW, reply->allow) &&
 	       add_header(response, MHD_HTTP_HEADER_WWW_AUTHENTICATE, reply->authenticate) &&
 	       add_header(response, MHD_HTTP_HEADER_RETRY_AFTER,
@@ -244,6 +245,14 @@ enum MHD_Result reply_error(struct request *request, const struct error *error,
 			    unsigned int retry_after)
 {
 	struct reply reply = {.status = status_of(error->code), .retry_after = retry_after};
+
+	return send_problem(request, &reply, error, NULL);
+}
+
+enum MHD_Result reply_error_at(struct request *request, const struct error *error,
+			       const char *location)
+{
+	struct reply reply = {.status = status_of(error->code), .location = location};
 
 	return send_problem(request, &reply, error, NULL);
 }

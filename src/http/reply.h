@@ -28,6 +28,7 @@ struct reply {
 	const char *location;
 	const char *preference; /* Preference-Applied */
 	const char *allow;
+	bool replayed;			    /* Idempotency-Replayed */
 	const char *authenticate;	    /* WWW-Authenticate */
 	unsigned int retry_after;	    /* seconds */
 	const char *detail;		    /* for the log */
@@ -54,6 +55,10 @@ enum MHD_Result reply_empty(struct request *request, unsigned int status, const 
 /* Sends the problem that *error describes. retry_after is for a 503, which gets 1 if it is 0. */
 enum MHD_Result reply_error(struct request *request, const struct error *error,
 			    unsigned int retry_after);
+
+/* The same, with where to look for what goes on all the same. */
+enum MHD_Result reply_error_at(struct request *request, const struct error *error,
+			       const char *location);
 
 /* Sends a problem of a status that no enum error_code stands for (405, 415), or where the path is
  * not there (404). allow may be NULL. */

@@ -26,13 +26,11 @@
 #define BODY_PATIENCE	16
 
 static const char *const query_names[QUERY_NAMES] = {
-	[QUERY_WAIT] = "wait",
-	[QUERY_STATE] = "state",
-	[QUERY_POOL] = "pool",
-	[QUERY_TASK] = "task",
-	[QUERY_LIMIT] = "limit",
-	[QUERY_CURSOR] = "cursor",
-	[QUERY_LAST_EVENT_ID] = "last_event_id",
+	[QUERY_WAIT] = "wait",	   [QUERY_STATE] = "state",
+	[QUERY_POOL] = "pool",	   [QUERY_TASK] = "task",
+	[QUERY_LABEL] = "label",   [QUERY_SINCE] = "since",
+	[QUERY_UNTIL] = "until",   [QUERY_LIMIT] = "limit",
+	[QUERY_CURSOR] = "cursor", [QUERY_LAST_EVENT_ID] = "last_event_id",
 };
 
 static const char *header(const struct request *request, const char *name)
@@ -84,6 +82,7 @@ static struct request *request_new(struct http *http, struct MHD_Connection *con
 	request->method = method;
 	request->path = path_of(url);
 	request->started_ns = clock_monotonic_ns();
+	hold_init(&request->hold);
 	wait_init(&request->wait);
 	take_id(request);
 	bool wants_body = route_find(request);
@@ -195,6 +194,8 @@ enum MHD_Result request_handle(void *http, struct MHD_Connection *connection, co
 		*upload_data_size = 0;
 		return take_body(request, upload_data, length);
 	}
+	if (request->hold.woken)
+		return hold_go_on(request);
 	if (request->wait.woken)
 		return wait_answer(request);
 	return dispatch(request);
@@ -215,6 +216,7 @@ void request_completed(void *http, struct MHD_Connection *connection, void **con
 	owner->requests_open--;
 	if (request->complete)
 		owner->requests_answered--;
+	hold_release(&request->hold);
 	wait_release(&request->wait);
 	stream_close(request->stream);
 	buffer_release(&request->body);
@@ -306,7 +308,7 @@ static enum MHD_Result refuse_query(struct query_reading *reading, const char *n
 				    const char *detail)
 {
 	char field[sizeof(reading->error->field)];
-	char known[64];
+	char known[96];
 
 	snprintf(field, sizeof(field), "?%s", name);
 	write_known(reading->allowed, known, sizeof(known));

@@ -20,6 +20,7 @@
 #include "base/id.h"
 #include "http/access.h"
 #include "http/daemon.h"
+#include "http/hold.h"
 #include "http/stream.h"
 #include "http/wait.h"
 
@@ -31,11 +32,14 @@ enum query_name {
 	QUERY_STATE,
 	QUERY_POOL,
 	QUERY_TASK,
+	QUERY_LABEL,
+	QUERY_SINCE,
+	QUERY_UNTIL,
 	QUERY_LIMIT,
 	QUERY_CURSOR,
 	QUERY_LAST_EVENT_ID
 };
-#define QUERY_NAMES 7
+#define QUERY_NAMES 10
 
 struct request {
 	struct http *http;
@@ -58,6 +62,9 @@ struct request {
 	bool routed;   /* the route's handler has been called */
 	bool close;    /* the connection is to be closed after the answer */
 
+	char key[STORE_KEY_MAX + 1];		      /* Idempotency-Key; "" = none */
+	char label_key[SUBMISSION_LABEL_KEY_MAX + 1]; /* of ?label= */
+	struct hold hold;
 	struct wait wait;
 	struct stream *stream; /* owned; NULL if the answer is not one that goes on */
 	bool has_job;	       /* job is known, for the log */

@@ -18,13 +18,13 @@ enum MHD_Result jobs_submit(struct request *request);
 enum MHD_Result jobs_list(struct request *request);
 enum MHD_Result jobs_get(struct request *request);
 enum MHD_Result jobs_cancel(struct request *request);
-/* Reads a submission and the wait that comes with it; on failure *ret_answer is what the handler
- * answers. */
+/* Reads a submission and what comes with it: the wait (request->hold.wait_ns) and the key; on failure
+ * *ret_answer is what the handler answers. */
 bool jobs_read_submission(struct request *request, bool is_batch, struct submission *ret_submission,
-			  int64_t *ret_wait_ns, enum MHD_Result *ret_answer);
+			  struct submit_terms *ret_terms, enum MHD_Result *ret_answer);
 
-/* The job that the path names; NULL and *error if there is none. */
-struct job *jobs_find(const struct request *request, struct error *error);
+/* Reads the job's id of the path into request->hold.id: 0, or ERROR_NOT_FOUND if it is none. */
+int jobs_target(struct request *request, struct error *error);
 
 enum MHD_Result events_get(struct request *request);
 

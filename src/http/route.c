@@ -24,7 +24,9 @@ static const struct route routes[] = {
 	{METHOD_POST, "/jobs", QUERY(WAIT), jobs_submit},
 	{METHOD_GET, "/jobs/{id}", QUERY(WAIT), jobs_get},
 	{METHOD_GET, "/jobs",
-	 QUERY(STATE) | QUERY(POOL) | QUERY(TASK) | QUERY(LIMIT) | QUERY(CURSOR), jobs_list},
+	 QUERY(STATE) | QUERY(POOL) | QUERY(TASK) | QUERY(LABEL) | QUERY(SINCE) | QUERY(UNTIL) |
+		 QUERY(LIMIT) | QUERY(CURSOR),
+	 jobs_list},
 	{METHOD_DELETE, "/jobs/{id}", 0, jobs_cancel},
 	{METHOD_GET, "/jobs/{id}/events", QUERY(LAST_EVENT_ID), events_get},
 	{METHOD_POST, "/batches", QUERY(WAIT), batches_submit},

@@ -49,6 +49,44 @@ static void write_jobs(const struct server_snapshot *server, struct json_writer 
 	json_write_end_object(writer);
 }
 
+static const char *kind_name(enum config_store_kind kind)
+{
+	switch (kind) {
+	case CONFIG_STORE_SQLITE:
+		return "sqlite";
+	case CONFIG_STORE_POSTGRESQL:
+		return "postgresql";
+	case CONFIG_STORE_MEMORY:
+		break;
+	}
+	return "memory";
+}
+
+static void write_store(const struct server *server, struct json_writer *writer)
+{
+	struct store_stats stats;
+
+	server_store_stats(server, &stats);
+	json_write_begin_object(writer, "store");
+	json_write_string(writer, "kind", kind_name(stats.kind));
+	json_write_bool(writer, "available", stats.available);
+	json_write_string(writer, "error", stats.error[0] ? stats.error : NULL);
+	if (stats.size_bytes < 0)
+		json_write_null(writer, "database_bytes");
+	else
+		json_write_int(writer, "database_bytes", stats.size_bytes);
+	json_write_uint(writer, "waiting", stats.waiting);
+	json_write_uint(writer, "kept", stats.kept);
+	json_write_ms(writer, "lag_ms", stats.lag_ns);
+	json_write_uint(writer, "transactions", stats.transactions);
+	json_write_uint(writer, "synced", stats.synced);
+	json_write_uint(writer, "requests", stats.requests);
+	json_write_uint(writer, "failures", stats.failures);
+	json_write_uint(writer, "dropped", stats.dropped);
+	json_write_ms(writer, "commit_ms", stats.commit_ns);
+	json_write_end_object(writer);
+}
+
 static void write_latency(struct json_writer *writer, const char *key,
 			  const struct histogram *histogram)
 {
@@ -158,6 +196,7 @@ enum MHD_Result stats_get(struct request *request)
 	render_time(&writer, "taken_at", server.taken_real_ns);
 	write_server(&server, &http, &writer);
 	write_jobs(&server, &writer);
+	write_store(request->http->server, &writer);
 	json_write_begin_object(&writer, "pools");
 	for (size_t i = 0; i < server.pool_count; i++)
 		write_pool(&server.pools[i], &writer);

@@ -3,7 +3,8 @@
  *
  * Invariants
  * 1. wait.active holds from MHD_suspend_connection() to MHD_resume_connection(), and exactly then
- * wait.node is on http->waiting or http->watched, and the waiter is armed or about to be.
+ * wait.node is on http->waiting or http->watched, and the waiter is armed, or the ticket pending
+ * (wait.keeping).
  * 2. http->waiting is ordered by since_ns, so only its head need be looked at.
  * 3. A descriptor is watched only while its request is suspended: libmicrohttpd cannot close it
  * then.
@@ -24,15 +25,23 @@
 #include "http/request.h"
 #include "http/resources.h"
 
+static void kept(struct ticket *ticket);
+
+/* How long a request waits for the store to have the end of a job that has ended, at most: it takes
+ * milliseconds unless the store has failed. */
+#define SETTLE_NS (5 * NS_PER_S)
+
 void wait_init(struct wait *wait)
 {
 	list_init(&wait->node);
 	wait->hangup.fd = -1;
+	wait->ticket.told = kept;
 }
 
 void wait_release(struct wait *wait)
 {
 	buffer_release(&wait->answer);
+	ticket_release(&wait->ticket);
 }
 
 /* --- how long --------------------------------------------------------------------------------- */
@@ -134,10 +143,27 @@ static void refresh(struct wait *wait)
 		(void)server_find_job(request_of(wait)->http->server, &job->by_id.id);
 }
 
+static bool has_ended(const struct wait *wait)
+{
+	if (wait->comparison)
+		return comparison_has_ended(wait->comparison);
+	return wait->job ? job_is_settled(wait->job) : batch_is_settled(wait->batch);
+}
+
+/* Whether its end is only to be told once the store has it. */
+static bool is_settling(const struct wait *wait)
+{
+	if (wait->comparison || has_ended(wait))
+		return false;
+	return wait->job ? job_state_is_ended(wait->job->state)
+			 : wait->batch->ended_count == wait->batch->count;
+}
+
 static void render(struct wait *wait, bool ended)
 {
 	struct json_writer writer = {.buffer = &wait->answer};
 
+	ended = ended || is_settling(wait); /* the store is too slow: better than nothing */
 	wait->status = ended ? MHD_HTTP_OK : wait->pending_status;
 	if (wait->job && !ended)
 		refresh(wait);
@@ -158,15 +184,17 @@ enum MHD_Result wait_answer(struct request *request)
 	struct wait *wait = &request->wait;
 	const struct reply reply = {
 		.status = wait->status,
+		.replayed = wait->replayed,
 		.location = wait->status == MHD_HTTP_ACCEPTED ? wait->location : NULL,
 		.preference = wait->preference[0] ? wait->preference : NULL,
 	};
 
+	if (wait->error.code != ERROR_NONE)
+		return reply_error_at(request, &wait->error, wait->location);
 	return reply_send(request, &reply, &wait->answer);
 }
 
-/* The one way out of a wait. */
-static void go_on(struct wait *wait, bool ended)
+static void resume(struct wait *wait, bool ended)
 {
 	struct http *http = request_of(wait)->http;
 
@@ -178,6 +206,60 @@ static void go_on(struct wait *wait, bool ended)
 	http->requests_waiting--;
 	http->run_needed = true;
 	MHD_resume_connection(request_of(wait)->connection);
+}
+
+/* --- keeping ---------------------------------------------------------------------------------- */
+
+/* Whether the answer would be a 202 whose promise does not hold yet. That of a DELETE promises
+ * nothing. */
+static bool must_keep(struct wait *wait)
+{
+	const struct request *request = request_of(wait);
+
+	if (has_ended(wait) || !request->hold.is_submission || wait->comparison)
+		return false;
+	return wait->job ? !server_job_is_kept(request->http->server, wait->job)
+			 : !server_batch_is_kept(request->http->server, wait->batch);
+}
+
+/* Whether it is only to be answered after the store has spoken; else it is, perhaps with an error. */
+static bool keep(struct wait *wait)
+{
+	struct http *http = request_of(wait)->http;
+
+	if (!must_keep(wait))
+		return false;
+	if (http->ending || request_of(wait)->close) {
+		(void)error_set(&wait->error, ERROR_UNAVAILABLE, NULL,
+				"%s before the job was kept; it would not survive a restart",
+				http->ending ? "the service ends" : "the client has hung up");
+		return false;
+	}
+	if (wait->job)
+		server_keep_job(http->server, wait->job, &wait->ticket);
+	else
+		server_keep_batch(http->server, wait->batch, &wait->ticket);
+	wait->error = wait->ticket.error;
+	wait->keeping = wait->ticket.pending;
+	return wait->keeping;
+}
+
+static void kept(struct ticket *ticket)
+{
+	struct wait *wait = container_of(ticket, struct wait, ticket);
+	bool ended = has_ended(wait);
+
+	wait->keeping = false;
+	if (!ended && !is_settling(wait)) /* an end is better than any promise */
+		wait->error = ticket->error;
+	resume(wait, ended);
+}
+
+/* The wait is over. */
+static void go_on(struct wait *wait, bool ended)
+{
+	if (!keep(wait))
+		resume(wait, ended);
 }
 
 static void wake(struct waiter *waiter, bool ended)
@@ -207,10 +289,11 @@ static void hung_up(struct loop_source *source, uint32_t events)
 
 	(void)events;
 	request_of(wait)->close = true;
+	loop_remove(request_of(wait)->http->loop, &wait->hangup);
 	if (wait->cancels)
 		cancel_jobs(wait);
-	if (!wait->active)
-		return;
+	if (!wait->active || wait->keeping)
+		return; /* it was answered by the end, or will be when the store has spoken */
 	waiter_cancel(&wait->waiter);
 	go_on(wait, false);
 }
@@ -247,7 +330,10 @@ static enum MHD_Result answer_or_suspend(struct request *request, bool ended, in
 	struct wait *wait = &request->wait;
 	int64_t now_ns = clock_monotonic_ns();
 
-	if (ended || wait_ns <= 0 || http->ending || arm(request, now_ns + wait_ns) < 0) {
+	if (is_settling(wait))
+		wait_ns = SETTLE_NS;
+	bool over = ended || wait_ns <= 0 || http->ending || arm(request, now_ns + wait_ns) < 0;
+	if (over && !keep(wait)) {
 		render(wait, ended);
 		return wait_answer(request);
 	}
@@ -275,7 +361,7 @@ enum MHD_Result wait_for_job(struct request *request, struct job *job, int64_t w
 	request->wait.pending_status = pending_status;
 	set_location(&request->wait, "jobs", &job->by_id.id);
 	request_note_job(request, &job->by_id.id);
-	return answer_or_suspend(request, job_state_is_ended(job->state), wait_ns);
+	return answer_or_suspend(request, job_is_settled(job), wait_ns);
 }
 
 enum MHD_Result wait_for_batch(struct request *request, struct batch *batch, int64_t wait_ns,
@@ -284,7 +370,7 @@ enum MHD_Result wait_for_batch(struct request *request, struct batch *batch, int
 	request->wait.batch = batch;
 	request->wait.pending_status = pending_status;
 	set_location(&request->wait, "batches", &batch->by_id.id);
-	return answer_or_suspend(request, batch->ended_count == batch->count, wait_ns);
+	return answer_or_suspend(request, batch_is_settled(batch), wait_ns);
 }
 
 enum MHD_Result wait_for_comparison(struct request *request, struct comparison *comparison,
@@ -314,8 +400,12 @@ static void end_list(struct list *list)
 {
 	while (!list_empty(list)) {
 		struct wait *wait = container_of(list->next, struct wait, node);
-		waiter_cancel(&wait->waiter);
-		go_on(wait, false);
+		if (wait->keeping)
+			ticket_cancel(&wait->ticket);
+		else
+			waiter_cancel(&wait->waiter);
+		wait->keeping = false;
+		go_on(wait, has_ended(wait));
 	}
 }
 

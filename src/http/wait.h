@@ -6,12 +6,16 @@
  * when the service ends. In each case the answer is rendered at that instant, since what was waited
  * for may be forgotten before libmicrohttpd calls the handler again.
  *
+ * A submission is answered 202 only after the store has what that promises: when the wait is over and
+ * it has not, the request is `keeping`, that is, it stays suspended for the store's word. If the
+ * store fails, the answer is a problem with the job's Location: the job goes on all the same.
+ *
  * A client that hangs up is noticed by its connection's descriptor, which is watched once the
  * request has waited for WAIT_WATCH_AFTER_NS: most waits are shorter, and do not pay for it. The
- * end of what the client sends is taken as hanging up. It gets the answer as of then, so one that
- * only closed its sending half is not cut off, and its place is free again. The job goes on, unless
- * it is one with cancel_on_disconnect: such a request is watched from the start, and hanging up
- * cancels what it waits for.
+ * end of what the client sends is taken as hanging up, by libmicrohttpd, too, so nothing is kept on
+ * its account, and its place is free again. The job goes on, unless it is one with
+ * cancel_on_disconnect: such a request is watched from the start, and hanging up cancels what it
+ * waits for.
  *
  * Event loop only.
  */
@@ -27,6 +31,7 @@
 #include "base/error.h"
 #include "base/list.h"
 #include "compare/compare.h"
+#include "server/keep.h"
 #include "server/loop.h"
 #include "server/server.h"
 
@@ -37,8 +42,12 @@ struct request;
 
 struct wait {
 	bool active;  /* suspended */
-	bool woken;   /* resumed; answer and status are set */
-	bool cancels; /* a client that hangs up cancels what is waited for */
+	bool keeping; /* suspended, but no more for the end: it is to be answered with 202 */
+	struct ticket ticket; /* of keeping */
+	struct error error;   /* instead of an answer, if it has a code */
+	bool replayed;	      /* by its Idempotency-Key */
+	bool woken;	      /* resumed; answer and status are set */
+	bool cancels;	      /* a client that hangs up cancels what is waited for */
 	struct waiter waiter;
 	struct loop_source hangup;
 	struct list node; /* of http->waiting or http->watched */

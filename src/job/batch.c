@@ -43,3 +43,11 @@ bool batch_job_ended(struct batch *batch, const struct job *job)
 	batch->finished_ns = job->finished_ns;
 	return true;
 }
+
+bool batch_is_settled(const struct batch *batch)
+{
+	/* They are kept together or not at all. */
+	bool stored = batch->count > 0 && batch->jobs[0]->stored;
+
+	return batch->ended_count == batch->count && (!stored || batch->unsaved == 0);
+}

@@ -22,6 +22,7 @@ struct batch {
 	int64_t finished_ns;   /* monotonic; 0 while it runs */
 	int64_t run_ns;	       /* sum of the run times of the ended jobs */
 	uint64_t memory_bytes; /* held by its ended jobs */
+	uint32_t unsaved;      /* sum of its jobs' */
 };
 
 /* A batch with room for count jobs and none in it yet; NULL if memory is short. */
@@ -32,5 +33,8 @@ void batch_free(struct batch *batch);
 
 /* Counts a job of the batch that has just ended. True if it was the last. */
 bool batch_job_ended(struct batch *batch, const struct job *job);
+
+/* Whether all of its jobs have ended, and can be told to have (job_is_settled()). */
+bool batch_is_settled(const struct batch *batch);
 
 #endif

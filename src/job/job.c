@@ -8,7 +8,6 @@
 #include <string.h>
 
 #include "base/clock.h"
-#include "job/batch.h"
 
 #define NO (-1)
 
@@ -100,6 +99,8 @@ void job_free(struct job *job)
 	for (uint32_t i = 0; i < job->previous_count; i++)
 		free(job->previous[i].error.message);
 	free(job->previous);
+	free(job->earlier);
+	free(job->callback);
 	free(job->caps);
 	free(job->args);
 	free(job->labels);
@@ -134,6 +135,11 @@ int job_transition(struct job *job, enum job_event event)
 bool job_state_is_ended(enum job_state state)
 {
 	return state >= JOB_SUCCEEDED;
+}
+
+bool job_is_settled(const struct job *job)
+{
+	return job_state_is_ended(job->state) && (!job->stored || job->unsaved == 0);
 }
 
 const char *job_state_name(enum job_state state)
@@ -253,9 +259,9 @@ size_t job_memory(const struct job *job)
 			sizeof(job->previous[i]) +
 			(job->previous[i].error.message ? strlen(job->previous[i].error.message) + 1
 							: 0);
-	return sizeof(*job) + job->args_length + job->labels_length + job->result_length + message +
-	       job->cap_count * sizeof(void *) + output_memory(&job->stdout_output) +
-	       output_memory(&job->stderr_output);
+	return sizeof(*job) + job->earlier_length + job->args_length + job->labels_length +
+	       job->result_length + message + job->cap_count * sizeof(void *) +
+	       output_memory(&job->stdout_output) + output_memory(&job->stderr_output);
 }
 
 /* --- the document ----------------------------------------------------------------------------- */
@@ -293,6 +299,7 @@ struct span {
 	int64_t finished_ns;   /* 0: it goes on */
 	int64_t now_ns;
 	bool ended;
+	bool is_lost; /* when it was submitted is not known: it was in a service that is no more */
 };
 
 static void write_timing(const struct span *span, const struct metering *m,
@@ -311,7 +318,11 @@ static void write_timing(const struct span *span, const struct metering *m,
 		write_span(writer, "run_ms", m->started_ns,
 			   m->ended_ns > 0 ? m->ended_ns : until_ns);
 	write_span(writer, "collect_ms", m->ended_ns, span->finished_ns);
-	write_span(writer, "total_ms", span->submitted_ns, until_ns);
+	/* One that was submitted before the machine's last start has come before its clock began. */
+	if (span->is_lost)
+		json_write_null(writer, "total_ms");
+	else
+		json_write_ms(writer, "total_ms", until_ns - span->submitted_ns);
 	write_known_ms(writer, "cpu_user_ms", m->cpu_user_ns);
 	write_known_ms(writer, "cpu_system_ms", m->cpu_system_ns);
 	json_write_end_object(writer);
@@ -467,19 +478,19 @@ static void write_date(const struct job *job, struct json_writer *writer, const 
 		clock_rfc3339(job->submitted_real_ns + (at_ns - job->submitted_ns), text));
 }
 
-static void write_previous(const struct job *job, struct json_writer *writer)
+static void write_attempts(const struct job *job, struct json_writer *writer)
 {
-	json_write_begin_array(writer, "previous_attempts");
 	for (uint32_t i = 0; i < job->previous_count; i++) {
 		const struct job_attempt *attempt = &job->previous[i];
 		struct span span = {.submitted_ns = attempt->queued_ns,
 				    .queued_ns = attempt->queued_ns,
 				    .dispatched_ns = attempt->dispatched_ns,
 				    .finished_ns = attempt->finished_ns,
-				    .ended = true};
+				    .ended = true,
+				    .is_lost = attempt->queued_ns == 0};
 
 		json_write_begin_object(writer, NULL);
-		json_write_uint(writer, "attempt", i + 1);
+		json_write_uint(writer, "attempt", job->earlier_count + i + 1);
 		json_write_string(writer, "state", job_state_name(attempt->state));
 		write_error(&attempt->error, writer, "error");
 		write_timing(&span, &attempt->metering, writer);
@@ -489,7 +500,29 @@ static void write_previous(const struct job *job, struct json_writer *writer)
 		write_date(job, writer, "finished_at", attempt->finished_ns);
 		json_write_end_object(writer);
 	}
+}
+
+static void write_previous(const struct job *job, struct json_writer *writer)
+{
+	json_write_begin_array(writer, "previous_attempts");
+	if (job->earlier)
+		json_write_raw(writer, NULL, job->earlier, job->earlier_length);
+	write_attempts(job, writer);
 	json_write_end_array(writer);
+}
+
+void job_write_earlier(const struct job *job, struct buffer *buffer)
+{
+	struct json_writer writer = {.buffer = buffer};
+
+	if (job->earlier)
+		json_write_raw(&writer, NULL, job->earlier, job->earlier_length);
+	write_attempts(job, &writer);
+}
+
+uint32_t job_output_attempt(const struct job *job)
+{
+	return job->earlier_count + job->previous_count + 1;
 }
 
 /* 0 stands for none. */
@@ -521,6 +554,7 @@ void job_write_json(const struct job *job, int64_t now_ns, struct json_writer *w
 		    const char *key)
 {
 	char text[ID_TEXT_SIZE];
+	char date[CLOCK_RFC3339_SIZE];
 	struct span span = {.submitted_ns = job->submitted_ns,
 			    .queued_ns = job->queued_ns,
 			    .dispatched_ns = job->dispatched_ns,
@@ -545,9 +579,10 @@ void job_write_json(const struct job *job, int64_t now_ns, struct json_writer *w
 	json_write_raw(writer, "labels", job->labels, job->labels_length);
 	write_terms(job, writer);
 	write_previous(job, writer);
-	json_write_string(writer, "batch",
-			  job->batch ? id_format(&job->batch->by_id.id, text) : NULL);
-	write_date(job, writer, "submitted_at", job->submitted_ns);
+	json_write_string(writer, "batch", job->has_batch ? id_format(&job->batch_id, text) : NULL);
+	json_write_bool(writer, "durable", job->durable);
+	json_write_string(writer, "callback_url", job->callback);
+	json_write_string(writer, "submitted_at", clock_rfc3339(job->submitted_real_ns, date));
 	write_date(job, writer, "started_at", job->metering.started_ns);
 	write_date(job, writer, "finished_at", job->finished_ns);
 	json_write_end_object(writer);

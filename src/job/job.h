@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buffer.h"
 #include "base/heap.h"
 #include "base/id.h"
 #include "base/list.h"
@@ -146,6 +147,13 @@ struct job_attempt {
 	uint64_t stderr_bytes;
 };
 
+/* Whose the next attempt is. Only of jobs that are in the store (stored). */
+enum job_claim {
+	CLAIM_NONE,
+	CLAIM_ASKED, /* the store is to say that it is this service's */
+	CLAIM_HELD   /* it is, whatever happens to the service: the attempt may run */
+};
+
 struct waiter;
 struct batch;
 struct cap;
@@ -201,6 +209,22 @@ struct job {
 	struct job_retry retry;
 	struct job_attempt *previous; /* owned; attempt - 1 of them at most */
 	uint32_t previous_count;
+	/* Attempts before this service took the job up from the store: how many, and their elements
+	 * of "previous_attempts", encoded, with commas between; owned; NULL if there are none. */
+	uint32_t earlier_count;
+	char *earlier;
+	size_t earlier_length;
+
+	bool stored;	/* it has a row in the store that is not only history */
+	bool durable;	/* and the store keeps it across a restart */
+	bool set_aside; /* it waits in the store for the next start of a service */
+	enum job_claim claim;
+	uint32_t unsaved; /* how many changes are on their way to the store: until then it stays */
+	char *callback;	  /* URL that is told of its end; owned; NULL */
+	bool has_batch;	  /* batch_id and batch_index are known: of a job taken up from the store
+			     `batch` is NULL even so */
+	struct id batch_id;
+	uint32_t batch_index;
 
 	int64_t submitted_ns; /* monotonic, as all *_ns but the next */
 	int64_t submitted_real_ns;
@@ -217,7 +241,7 @@ struct job {
 	size_t result_length;
 	struct job_error error;
 	struct job_progress progress;
-	struct output stdout_output; /* of attempt previous_count + 1, as progress is */
+	struct output stdout_output; /* of attempt job_output_attempt(), as progress is */
 	struct output stderr_output;
 };
 
@@ -238,6 +262,10 @@ void job_begin(struct job *job, enum job_state state);
 int job_next_state(enum job_state state, enum job_event event);
 
 bool job_state_is_ended(enum job_state state);
+
+/* Whether the job has ended, and can be told to have: an end that the store is to keep is told only
+ * when it has it, so that nobody is told of an end that is not so after a restart. */
+bool job_is_settled(const struct job *job);
 const char *job_state_name(enum job_state state); /* "queued" … */
 bool job_state_parse(const char *name, enum job_state *ret_state);
 const char *job_event_name(enum job_event event);
@@ -249,6 +277,13 @@ bool job_cause_parse(const char *name, enum job_cause *ret_cause);
  * before it; `state` is the one in which it would have ended. 0, or -ENOMEM and nothing changed.
  */
 int job_keep_attempt(struct job *job, enum job_state state);
+
+/* The number of the attempt whose output and progress the job holds. */
+uint32_t job_output_attempt(const struct job *job);
+
+/* Appends the elements of "previous_attempts", with commas between: what a later service needs to
+ * tell of them. */
+void job_write_earlier(const struct job *job, struct buffer *buffer);
 
 /* Fills job->error; message is formatted and owned by the job. */
 void job_set_error(struct job *job, enum job_cause cause, const char *format, ...)

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/json.h"
 
@@ -171,6 +172,38 @@ static int read_label_object(struct submission *submission, json_t *value, struc
 	return read_labels(value, &submission->labels, error);
 }
 
+/* As far as it can be seen without taking it apart: a scheme, something behind it, and nothing that
+ * would have to be encoded. */
+static bool is_web_url(const char *text, size_t length)
+{
+	size_t scheme = strncasecmp(text, "https://", 8) == 0  ? 8
+			: strncasecmp(text, "http://", 7) == 0 ? 7
+							       : 0;
+
+	if (scheme == 0 || length == scheme || length > SUBMISSION_CALLBACK_MAX)
+		return false;
+	for (size_t i = 0; i < length; i++)
+		if (text[i] <= ' ' || text[i] > '~')
+			return false;
+	return true;
+}
+
+static int read_callback(struct submission *submission, json_t *value, struct error *error)
+{
+	const char *text = json_string_value(value);
+
+	if (!text)
+		return expect(error, "callback_url", "an http or https URL", value);
+	if (!is_web_url(text, json_string_length(value)))
+		return error_set(
+			error, ERROR_INVALID, "callback_url",
+			"found \"%.80s\"; expected an http or https URL of at most %d bytes, "
+			"all of them printable ASCII",
+			text, SUBMISSION_CALLBACK_MAX);
+	submission->callback_url = text;
+	return 0;
+}
+
 static int read_retry(struct submission *submission, json_t *value, struct error *error);
 static int read_limits(struct submission *submission, json_t *value, struct error *error);
 
@@ -213,6 +246,7 @@ static const struct field submission_fields[] = {
 	CUSTOM("limits", "limits", read_limits),
 	BOOLEAN("cancel_on_disconnect", "cancel_on_disconnect", cancel_on_disconnect),
 	CUSTOM("labels", "labels", read_label_object),
+	CUSTOM("callback_url", "callback_url", read_callback),
 	{.name = NULL},
 };
 

@@ -5,7 +5,7 @@
  *	{"task", "args", "pool", "priority", "delay_ms", "queue_ttl_ms", "timeout_ms", "max_attempts",
  *	 "retry": {"on": [causes], "backoff_ms", "backoff_max_ms"},
  *	 "limits": {"cpu_ms", "memory_bytes", "output_bytes", "on_output": "truncate" | "stop"},
- *	 "cancel_on_disconnect", "labels"}
+ *	 "cancel_on_disconnect", "labels", "callback_url"}
  *
  * Only "task" is required, anything else is refused by name. A batch takes the same with "args" as
  * a list, one job an element.
@@ -27,6 +27,8 @@
 #define SUBMISSION_LABEL_KEY_MAX   63  /* bytes */
 #define SUBMISSION_LABEL_VALUE_MAX 255 /* bytes */
 
+#define SUBMISSION_CALLBACK_MAX 2048 /* bytes */
+
 #define SUBMISSION_UNSET (-1) /* not asked for: the task's or the pool's default holds */
 
 struct submission {
@@ -45,7 +47,8 @@ struct submission {
 	int64_t max_attempts; /* 1 unless asked for */
 	struct job_retry retry;
 	bool cancel_on_disconnect;
-	json_t *labels; /* object of strings; NULL if absent */
+	json_t *labels;		  /* object of strings; NULL if absent */
+	const char *callback_url; /* NULL if absent; permission is not checked yet */
 };
 
 /* Parses a job or, with is_batch, a batch. On failure ERROR_SYNTAX or ERROR_INVALID and nothing to

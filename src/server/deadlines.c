@@ -99,9 +99,7 @@ void become_due(struct server *server, struct job *job, int64_t now_ns)
 
 static void expire(struct server *server, struct job *job)
 {
-	struct pool *pool = &server->pools[job->pool_index];
-
-	queue_remove(&pool->queue, job, &server->caps);
+	dispatch_withdraw(server, job);
 	job_set_error(job, CAUSE_QUEUE_TTL,
 		      "the job waited longer than its queue_ttl_ms of %lld ms",
 		      (long long)job->queue_ttl_ms);

@@ -64,8 +64,11 @@ void dispatch_put_back(struct server *server, struct job *job)
 	job->attempt--;
 	job->dispatched_ns = 0;
 	job_move(server, job, JOB_EVENT_REQUEUE);
-	if (server->shutdowns == 0) {
+	if (server->shutdowns == 0 || job->stored) {
+		server->pools[job->pool_index].claims += job->claim != CLAIM_NONE;
 		dispatch_put(server, job);
+		if (server->shutdowns)
+			keep_set_aside(server, job);
 		return;
 	}
 	job->stop_reason = STOP_SHUTDOWN;
@@ -85,11 +88,28 @@ bool dispatch_due(struct server *server)
 	return again;
 }
 
+void dispatch_withdraw(struct server *server, struct job *job)
+{
+	struct pool *pool = &server->pools[job->pool_index];
+
+	if (!list_empty(&job->waiting)) {
+		queue_remove(&pool->queue, job, &server->caps);
+	} else {
+		list_remove(&job->in_queue);
+		pool->aside--;
+		pool->aside_bytes -= job->args_length;
+		if (job->claim != CLAIM_NONE) /* it was taken from the queue, as to run */
+			caps_leave(&server->caps, job);
+	}
+	if (job->claim != CLAIM_NONE)
+		pool->claims--;
+}
+
 bool dispatch_has_room(const struct pool *pool, size_t jobs, uint64_t bytes)
 {
 	const struct config_pool *config = pool->config;
-	uint64_t waiting = pool->queue.length + pool->scheduled;
-	uint64_t waiting_bytes = pool->queue.bytes + pool->scheduled_bytes;
+	uint64_t waiting = pool->queue.length + pool->aside + pool->scheduled;
+	uint64_t waiting_bytes = pool->queue.bytes + pool->aside_bytes + pool->scheduled_bytes;
 
 	return jobs <= config->queue_jobs && waiting <= config->queue_jobs - jobs &&
 	       bytes <= config->queue_bytes && waiting_bytes <= config->queue_bytes - bytes;
@@ -99,7 +119,7 @@ bool dispatch_has_room(const struct pool *pool, size_t jobs, uint64_t bytes)
  * take. */
 static double seconds_to_drain(const struct pool *pool, int64_t now_ns)
 {
-	double waiting = (double)pool->queue.length;
+	double waiting = (double)(pool->queue.length + pool->aside);
 	double rate = rate_per_second(&pool->rate, now_ns, 10);
 	bool is_young = now_ns - pool->server->started_ns < 10 * NS_PER_S;
 
@@ -174,6 +194,7 @@ static void enter_cell(struct host *host, struct job *job, int64_t now_ns)
 	job->host = host;
 	job->cell = cell;
 	job->attempt++;
+	host->pool->claims -= job->claim != CLAIM_NONE;
 	job->dispatched_ns = now_ns;
 	job_move(host->pool->server, job, JOB_EVENT_START);
 }
@@ -235,18 +256,138 @@ static int least_priority(const struct pool *pool)
 	return pool->config->reserved_priority;
 }
 
-void dispatch(struct pool *pool)
+size_t dispatch_free_cells(const struct pool *pool)
 {
-	pool->dispatch_due = false;
-	pool->held_back = false;
-	while (!pool->paused && pool->queue.length > 0 && !list_empty(&pool->idle)) {
-		struct host *host = container_of(pool->idle.next, struct host, idle);
+	size_t count = 0;
+
+	list_for_each (node, &pool->idle)
+		count += container_of(node, struct host, idle)->free_count;
+	return count;
+}
+
+static void set_aside(struct pool *pool, struct list *list, struct job *job)
+{
+	list_append(list, &job->in_queue);
+	pool->aside++;
+	pool->aside_bytes += job->args_length;
+}
+
+/* The store does not answer: the job, whose turn it is, waits out of the others' way. */
+static void stall(struct pool *pool, struct job *job)
+{
+	caps_leave(&pool->server->caps, job);
+	set_aside(pool, &pool->stalled, job);
+}
+
+static void ask_claim(struct pool *pool, struct job *job)
+{
+	job->claim = CLAIM_ASKED;
+	pool->claims++;
+	set_aside(pool, &pool->to_claim, job);
+	pool->server->claims_due = true;
+}
+
+static bool may_run(const struct job *job)
+{
+	return !job->stored || job->claim == CLAIM_HELD;
+}
+
+static struct job *take_claimed(struct pool *pool)
+{
+	struct job *job = container_of(pool->claimed.next, struct job, in_queue);
+
+	list_remove(&job->in_queue);
+	pool->aside--;
+	pool->aside_bytes -= job->args_length;
+	return job;
+}
+
+/* The next job that may run. On the way, claims are asked for jobs whose turn has come, as long as
+ * there are fewer than most. NULL if there is none. */
+static struct job *take_next(struct pool *pool, size_t most)
+{
+	if (!list_empty(&pool->claimed))
+		return take_claimed(pool);
+	for (;;) {
+		const struct job *next = queue_next(&pool->queue);
+		if (next && !may_run(next) && pool->claims >= most && !pool->server->claims_stalled)
+			return NULL;
 		struct job *job =
 			queue_take(&pool->queue, least_priority(pool), &pool->server->caps);
 		if (!job) {
 			pool->held_back = queue_next(&pool->queue) != NULL;
-			break;
+			return NULL;
 		}
+		if (may_run(job))
+			return job;
+		if (pool->server->claims_stalled)
+			stall(pool, job);
+		else
+			ask_claim(pool, job);
+	}
+}
+
+/* Asks claims for the jobs that are next, so that they are there when a worker is. */
+static void claim_ahead(struct pool *pool, size_t most)
+{
+	while (pool->claims < most) {
+		const struct job *next = queue_next(&pool->queue);
+		if (!next || may_run(next))
+			return;
+		struct job *job =
+			queue_take(&pool->queue, least_priority(pool), &pool->server->caps);
+		if (!job)
+			return;
+		if (may_run(job)) { /* another one than expected, for a cap's sake */
+			caps_leave(&pool->server->caps, job);
+			queue_put(&pool->queue, job);
+			return;
+		}
+		ask_claim(pool, job);
+	}
+}
+
+void dispatch(struct pool *pool)
+{
+	size_t most = keep_claims_most(pool, dispatch_free_cells(pool));
+
+	pool->dispatch_due = false;
+	pool->held_back = false;
+	if (pool->server->tasks_moved)
+		return;
+	while (!pool->paused && pool->queue.length + pool->aside > 0 && !list_empty(&pool->idle)) {
+		struct host *host = container_of(pool->idle.next, struct host, idle);
+		struct job *job = take_next(pool, most);
+		if (!job)
+			break;
 		hand_over(host, job);
 	}
+	if (!pool->paused && !pool->server->claims_stalled)
+		claim_ahead(pool, keep_claims_most(pool, dispatch_free_cells(pool)));
+}
+
+void dispatch_claimed(struct pool *pool, struct job *job)
+{
+	list_remove(&job->in_queue);
+	list_append(&pool->claimed, &job->in_queue);
+	job->claim = CLAIM_HELD;
+	pool->dispatch_due = true;
+}
+
+void dispatch_claim_failed(struct pool *pool, struct job *job)
+{
+	dispatch_withdraw(pool->server, job);
+	job->claim = CLAIM_NONE;
+	queue_put(&pool->queue, job);
+	pool->dispatch_due = true;
+}
+
+void dispatch_unstall(struct pool *pool)
+{
+	while (!list_empty(&pool->stalled)) {
+		struct job *job = container_of(pool->stalled.next, struct job, in_queue);
+		dispatch_withdraw(pool->server, job);
+		queue_put(&pool->queue, job);
+	}
+	pool->dispatch_due = true;
 }

@@ -80,7 +80,7 @@ static bool may_crash_again(const struct pool *pool, struct job *job)
 	bool is_crash = cause == CAUSE_SIGNAL || cause == CAUSE_EXIT_STATUS ||
 			(cause == CAUSE_HOST_LOST && !job->error.has_culprit);
 
-	if (!is_crash)
+	if (!is_crash || pool->server->shutdowns)
 		return true;
 	job->crashes++;
 	return job->crashes < pool->config->max_crashes;
@@ -95,7 +95,7 @@ static bool is_to_be_retried(const struct server *server, const struct pool *poo
 
 	return ended_badly && crashes_left && job->attempt > 0 &&
 	       job->attempt < job->max_attempts && (job->retry.causes & (1U << job->error.cause)) &&
-	       !server->shutdowns && !job->is_cancelled;
+	       (!server->shutdowns || job->stored) && !job->is_cancelled;
 }
 
 /* The pause before the next attempt: drawn from 0 to a bound that doubles with each attempt, up to
@@ -126,10 +126,14 @@ static bool retry(struct server *server, struct pool *pool, struct job *job, enu
 		return false;
 	job_move(server, job, JOB_EVENT_RETRY);
 	job->due_ns = now_ns + pause_ns;
+	job->claim = CLAIM_NONE;
 	pool->retries++;
 	pool->scheduled++;
 	pool->scheduled_bytes += job->args_length;
-	if (deadline_set(server, job, job->due_ns) < 0)
+	keep_update(server, job);
+	if (server->shutdowns)
+		keep_set_aside(server, job);
+	else if (deadline_set(server, job, job->due_ns) < 0)
 		become_due(server, job, now_ns); /* without a pause rather than never */
 	return true;
 }
@@ -147,8 +151,11 @@ static void count_end(struct pool *pool, const struct job *job)
 	histogram_record(&pool->total, job->finished_ns - job->submitted_ns);
 	if (job->dispatched_ns)
 		histogram_record(&pool->queued, job->dispatched_ns - job->queued_ns);
-	if (metering->started_ns > 0 && metering->ended_ns > 0)
-		histogram_record(&pool->run, metering->ended_ns - metering->started_ns);
+	if (metering->started_ns <= 0 || metering->ended_ns <= 0)
+		return;
+	int64_t run_ns = metering->ended_ns - metering->started_ns;
+	histogram_record(&pool->run, run_ns);
+	pool->run_mean_ns += (run_ns - pool->run_mean_ns) / (pool->run_mean_ns ? 8 : 1);
 }
 
 static void say_ended(const struct job *job)
@@ -167,12 +174,12 @@ static void say_ended(const struct job *job)
 		  log_float("total_ms", (double)(job->finished_ns - job->submitted_ns) / 1e6));
 }
 
-void waiters_wake(struct list *waiters)
+void waiters_wake(struct list *waiters, bool ended)
 {
 	while (!list_empty(waiters)) {
 		struct waiter *waiter = container_of(waiters->next, struct waiter, node);
 		waiter_cancel(waiter);
-		waiter->wake(waiter, true);
+		waiter->wake(waiter, ended);
 	}
 }
 
@@ -186,6 +193,15 @@ static void drop_result(struct job *job)
 	free(job->result);
 	job->result = NULL;
 	job->result_length = 0;
+}
+
+void job_settle(struct job *job)
+{
+	if (!job_is_settled(job))
+		return;
+	waiters_wake(&job->waiters, true);
+	if (job->batch && batch_is_settled(job->batch))
+		waiters_wake(&job->batch->waiters, true);
 }
 
 void job_end(struct server *server, struct job *job, enum job_event event)
@@ -218,9 +234,8 @@ void job_end(struct server *server, struct job *job, enum job_event event)
 	bool last = job->batch && batch_job_ended(job->batch, job);
 	job_table_job_ended(&server->table, job, last);
 	server->sweep_due = true;
-	waiters_wake(&job->waiters);
-	if (last)
-		waiters_wake(&job->batch->waiters);
+	keep_ended(server, job);
+	job_settle(job);
 	if (server->shutdowns && server->live == 0)
 		server_changed(server);
 }
@@ -280,6 +295,13 @@ void job_end_memory(struct server *server, struct job *job, int64_t seen_bytes)
 	job_end(server, job, JOB_EVENT_FAIL);
 }
 
+/* Whether another attempt, after the next start, may take the place of this one. */
+static bool may_go_on_after_restart(const struct job *job)
+{
+	return job->stored && job->attempt > 0 && job->attempt < job->max_attempts &&
+	       (job->retry.causes & (1U << CAUSE_HOST_LOST)) && !job->is_cancelled;
+}
+
 void job_end_stopped(struct server *server, struct job *job)
 {
 	switch (job->stop_reason) {
@@ -293,6 +315,11 @@ void job_end_stopped(struct server *server, struct job *job)
 		end_output(server, job);
 		return;
 	case STOP_SHUTDOWN:
+		if (may_go_on_after_restart(job)) {
+			job_set_error(job, CAUSE_HOST_LOST, "the service was shutting down");
+			job_end(server, job, JOB_EVENT_CRASH);
+			return;
+		}
 		job_set_error(job, CAUSE_CANCELLED, "the service was shutting down");
 		break;
 	case STOP_CANCELLED:

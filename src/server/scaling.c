@@ -210,6 +210,21 @@ static bool replace_old(struct pool *pool)
 	return old != NULL;
 }
 
+/* Hosts that know other tasks than the jobs mean go all at once, after their jobs. */
+static void retire_all_old(struct server *server)
+{
+	server->tasks_moved = false;
+	for (uint32_t i = 0; i < server->pool_count; i++) {
+		struct pool *pool = &server->pools[i];
+		for (uint32_t slot = 0; slot < CONFIG_HOSTS_MAX; slot++) {
+			struct host *host = pool->slots[slot].host;
+			if (host && host->epoch != server->epoch)
+				host_retire(host, RESTART_RELOADED);
+		}
+		pool->dispatch_due = true;
+	}
+}
+
 /* --- the tick --------------------------------------------------------------------------------- */
 
 static void tick(struct loop_timer *timer)
@@ -219,9 +234,12 @@ static void tick(struct loop_timer *timer)
 	bool hurry = false;
 
 	server->sweep_due = true;
+	keep_tick(server);
 	if (server->resize_due && !server->shutdowns)
 		size_pools(server);
 	server->resize_due = false;
+	if (server->tasks_moved)
+		retire_all_old(server);
 	for (uint32_t i = 0; i < server->pool_count && !server->shutdowns; i++) {
 		struct pool *pool = &server->pools[i];
 		if (scales(pool))

@@ -44,17 +44,23 @@ int server_tell_master(struct server *server, const void *message, size_t length
 	return channel_send(server->master.fd, &part, 1, NULL, 0, 1);
 }
 
-/* Ends a job that has not begun. */
-void cancel_waiting(struct server *server, struct job *job, enum stop_reason reason)
+/* Takes a job that has not begun from where it waits. */
+static void leave_waiting(struct server *server, struct job *job)
 {
 	struct pool *pool = &server->pools[job->pool_index];
 
 	if (job->state == JOB_QUEUED) {
-		queue_remove(&pool->queue, job, &server->caps);
+		dispatch_withdraw(server, job);
 	} else {
 		pool->scheduled--;
 		pool->scheduled_bytes -= job->args_length;
 	}
+}
+
+/* Ends a job that has not begun. */
+void cancel_waiting(struct server *server, struct job *job, enum stop_reason reason)
+{
+	leave_waiting(server, job);
 	job->stop_reason = reason;
 	job_end_stopped(server, job);
 }
@@ -66,7 +72,11 @@ static void cancel_queued(struct server *server)
 	while (node != &server->table.in_order) {
 		struct job *job = container_of(node, struct job, in_order);
 		node = node->next;
-		if (job->state == JOB_QUEUED || job->state == JOB_SCHEDULED)
+		if (job->state != JOB_QUEUED && job->state != JOB_SCHEDULED)
+			continue;
+		if (job->stored)
+			keep_set_aside(server, job);
+		else
 			cancel_waiting(server, job, STOP_SHUTDOWN);
 	}
 }
@@ -208,6 +218,7 @@ static int64_t before_sleep(struct loop_hook *hook)
 	struct server *server = container_of(hook, struct server, hook);
 
 	bool again = dispatch_due(server);
+	keep_flush(server);
 	server_tell_watchers(server);
 	if (server->sweep_due) {
 		server->sweep_due = false;
@@ -238,6 +249,10 @@ int pool_init(struct server *server, uint32_t index, const struct config_pool *c
 	pool->index = index;
 	list_init(&pool->idle);
 	list_init(&pool->draining);
+	list_init(&pool->to_claim);
+	list_init(&pool->claiming);
+	list_init(&pool->claimed);
+	list_init(&pool->stalled);
 	queue_init(&pool->queue, config->aging_ms);
 	rate_init(&pool->rate, clock_monotonic_ns());
 	histogram_reset(&pool->queued);
@@ -270,6 +285,25 @@ void size_pools(struct server *server)
 	}
 }
 
+/* Notes the places that tasks have in the table, by which hosts know them. Whether they are others
+ * than before; true also if memory is short. */
+static bool note_places(struct server *server)
+{
+	const struct registry *registry = server->registry;
+	const char **places = calloc(registry->count + 1, sizeof(*places));
+	bool moved = !places || registry->count != server->place_count;
+
+	for (size_t i = 0; places && i < registry->count; i++) {
+		places[i] = names_keep(&server->names, registry->tasks[i].definition->name);
+		/* Of one name there is one copy. */
+		moved = moved || !places[i] || places[i] != server->places[i];
+	}
+	free(server->places);
+	server->places = places;
+	server->place_count = places ? registry->count : 0;
+	return moved;
+}
+
 int server_new(struct loop *loop, const struct config *config, const struct registry *registry,
 	       int channel, struct server **ret_server)
 {
@@ -286,6 +320,8 @@ int server_new(struct loop *loop, const struct config *config, const struct regi
 	server->started_real_ns = clock_realtime_ns();
 	server->master.fd = -1;
 	list_init(&server->watchers_due);
+	server->store_source.fd = -1;
+	(void)note_places(server);
 	job_table_init(&server->table, config);
 	server->table.forgetting = watch_forgotten;
 	deadlines_init(server);
@@ -307,6 +343,9 @@ int server_new(struct loop *loop, const struct config *config, const struct regi
 		goto fail;
 	scaling_init(server);
 	size_pools(server);
+	status = keep_start(server);
+	if (status < 0)
+		goto fail;
 	*ret_server = server;
 	return 0;
 fail:
@@ -330,6 +369,7 @@ void server_free(struct server *server)
 {
 	if (!server)
 		return;
+	keep_stop(server);
 	heap_release(&server->deadlines); /* first: its nodes lie in the jobs */
 	lab_free_all(server);
 	for (uint32_t i = 0; i < server->pool_count; i++)
@@ -343,6 +383,7 @@ void server_free(struct server *server)
 	loop_remove(server->loop, &server->master);
 	list_remove(&server->hook.node);
 	list_remove(&server->lab_hook.node);
+	free(server->places);
 	names_release(&server->names);
 	free(server->pools);
 	free(server->buffer);
@@ -463,6 +504,13 @@ enum cancel_answer server_cancel(struct server *server, struct job *job)
 {
 	if (job_state_is_ended(job->state))
 		return CANCEL_HAD_ENDED;
+	if (job->set_aside) {
+		job->set_aside = false;
+		server->live++;
+		job->stop_reason = STOP_CANCELLED;
+		job_end_stopped(server, job);
+		return CANCEL_DONE;
+	}
 	if (job->state == JOB_QUEUED || job->state == JOB_SCHEDULED) {
 		cancel_waiting(server, job, STOP_CANCELLED);
 		dispatch_due(server);
@@ -471,42 +519,6 @@ enum cancel_answer server_cancel(struct server *server, struct job *job)
 	job->is_cancelled = true;
 	job_stop(server, job, STOP_CANCELLED);
 	return CANCEL_STOPPING;
-}
-
-static bool matches(const struct job *job, const struct job_filter *filter)
-{
-	return (filter->state < 0 || (int)job->state == filter->state) &&
-	       (!filter->pool || strcmp(job->pool, filter->pool) == 0) &&
-	       (!filter->task || strcmp(job->task, filter->task) == 0);
-}
-
-bool server_list_jobs(struct server *server, const struct job_filter *filter,
-		      void (*visit)(const struct job *job, void *data), void *data,
-		      struct id *ret_next)
-{
-	struct job *job =
-		job_table_older(&server->table, filter->has_cursor ? &filter->cursor : NULL);
-	size_t found = 0;
-
-	for (size_t scanned = 0; job; scanned++) {
-		if (matches(job, filter)) {
-			if (job->host)
-				job_refresh(server, job);
-			else
-				job->queue_position = 0; /* it would cost a walk for each */
-			visit(job, data);
-			found++;
-		}
-		struct job *older = job_table_next_older(&server->table, job);
-		if (older && (found == filter->limit || scanned + 1 == SERVER_LIST_SCAN_MAX)) {
-			*ret_next = job->by_id.id;
-			return true;
-		}
-		if (found == filter->limit)
-			return false;
-		job = older;
-	}
-	return false;
 }
 
 /* --- changing while it runs ------------------------------------------------------------------- */
@@ -582,13 +594,45 @@ int server_patch_pool(struct server *server, const char *name, const struct pool
 	return 0;
 }
 
+static bool find_place(const struct server *server, struct job *job)
+{
+	const struct task *task = registry_find(server->registry, job->task);
+
+	if (task)
+		job->task_index = task->index;
+	return task && task->enabled;
+}
+
+/* Jobs that wait are to run the task that they name, wherever that is in the new table. */
+static void find_places(struct server *server)
+{
+	list_for_each_safe (node, &server->table.in_order) {
+		struct job *job = container_of(node, struct job, in_order);
+		if (job_state_is_ended(job->state) || job->set_aside || find_place(server, job))
+			continue;
+		job->max_attempts = job->attempt;
+		if (job->state != JOB_QUEUED && job->state != JOB_SCHEDULED)
+			continue; /* this attempt is its last */
+		leave_waiting(server, job);
+		keep_end_unrunnable(server, job, "its task is no longer configured");
+	}
+}
+
 void server_reload(struct server *server, const struct config *config,
 		   const struct registry *registry)
 {
+	bool moved;
+
 	server->config = config;
 	server->registry = registry;
 	server->epoch++;
+	moved = note_places(server);
+	/* The hosts there are have the old table: they are to take no more jobs. */
+	server->tasks_moved = server->tasks_moved || moved;
+	if (moved)
+		find_places(server);
 	job_table_configure(&server->table, config);
+	store_set_retention(server->store, config);
 	for (size_t i = 0; i < config->pool_count; i++) {
 		int index = server_find_pool(server, config->pools[i].name);
 		if (index >= 0)
@@ -596,6 +640,10 @@ void server_reload(struct server *server, const struct config *config,
 		else if (add_pool(server, &config->pools[i]) < 0)
 			log_error("pool_not_added", log_str("pool", config->pools[i].name));
 	}
+	if (server->callbacks)
+		callbacks_configure(server->callbacks);
+	else if (callbacks_new(server, &server->callbacks) < 0)
+		log_error("callbacks_not_started");
 	server->resize_due = true;
 	loop_timer_set(server->loop, &server->tick_timer, clock_monotonic_ns());
 }

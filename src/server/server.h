@@ -17,6 +17,7 @@
 #include "job/batch.h"
 #include "job/job.h"
 #include "job/submission.h"
+#include "server/keep.h"
 #include "server/loop.h"
 #include "task/registry.h"
 
@@ -36,17 +37,6 @@ const struct registry *server_registry(const struct server *server);
 struct loop *server_loop(const struct server *server);
 
 /* --- jobs ------------------------------------------------------------------------------------- */
-
-/*
- * Makes a job of the submission and queues it. May fill defaults into submission->args. On success
- * *ret_job is the job, which may be running already; it is borrowed and lives at least until the
- * next turn of the loop, or as long as somebody waits for it. ERROR_INVALID for an unknown task or
- * pool (names those that exist), args that break the schema, a timeout beyond the maximum, a task
- * that the pool may not run; ERROR_OVERLOADED when the queue is full, with the seconds to wait in
- * *ret_retry_after; ERROR_UNAVAILABLE while shutting down.
- */
-int server_submit(struct server *server, struct submission *submission, struct job **ret_job,
-		  unsigned int *ret_retry_after, struct error *error);
 
 /*
  * Puts a new configuration and registry in force; both are borrowed from now on, and the old ones
@@ -72,26 +62,6 @@ enum cancel_answer { CANCEL_DONE, CANCEL_STOPPING, CANCEL_HAD_ENDED };
 /* DONE: it was queued and is cancelled now. STOPPING: it was asked to stop (or had been before). */
 enum cancel_answer server_cancel(struct server *server, struct job *job);
 
-struct job_filter {
-	int state;	  /* enum job_state, or -1 for any */
-	const char *pool; /* NULL: any */
-	const char *task; /* NULL: any */
-	size_t limit;	  /* most jobs, at least 1 */
-	bool has_cursor;
-	struct id cursor; /* only jobs older than this one */
-};
-
-/*
- * Calls visit() for matching jobs from the newest to the oldest, at most limit of them. Looks at no
- * more than SERVER_LIST_SCAN_MAX jobs in one call, so a rare match among many jobs is found over
- * several pages: a page may be short, even empty, and still have a next one. true and *ret_next if
- * there may be more: pass it as the cursor.
- */
-#define SERVER_LIST_SCAN_MAX 20000
-bool server_list_jobs(struct server *server, const struct job_filter *filter,
-		      void (*visit)(const struct job *job, void *data), void *data,
-		      struct id *ret_next);
-
 /* --- waiting ---------------------------------------------------------------------------------- */
 
 /*
@@ -116,15 +86,10 @@ void waiter_cancel(struct waiter *waiter);
 /* The same on any list of waiters, whose owner calls waiters_wake() at the end. */
 int waiter_wait(struct server *server, struct waiter *waiter, struct list *waiters,
 		int64_t deadline_ns, void (*wake)(struct waiter *waiter, bool ended));
-void waiters_wake(struct list *waiters);
+void waiters_wake(struct list *waiters, bool ended);
 
 /* --- batches ---------------------------------------------------------------------------------- */
 
-/* All of its jobs are queued, or none. Errors as server_submit(); a field of the list is
- * "args[3].n". */
-int server_submit_batch(struct server *server, struct submission *submission,
-			struct batch **ret_batch, unsigned int *ret_retry_after,
-			struct error *error);
 struct batch *server_find_batch(struct server *server, const struct id *id);
 
 /* --- pools ------------------------------------------------------------------------------------ */

@@ -20,6 +20,8 @@
 #include "base/rate.h"
 #include "ipc/message.h"
 #include "ipc/scoreboard.h"
+#include "server/callbacks.h"
+#include "server/keep.h"
 #include "server/lab.h"
 #include "server/names.h"
 #include "server/queue.h"
@@ -100,6 +102,18 @@ struct pool {
 	bool paused;
 
 	struct queue queue;
+	/* Jobs in the state queued that are not in the queue, since they wait for the store's word;
+	 * all by in_queue. */
+	struct list to_claim; /* are to be asked for before the loop sleeps */
+	struct list claiming; /* were asked for */
+	struct list claimed;  /* may run: they go before all others */
+	struct list stalled;  /* wait until the store can be written again */
+	size_t aside;	      /* jobs on these lists */
+	uint64_t aside_bytes;
+	size_t claims; /* queued jobs whose claim is not CLAIM_NONE, those that are only being put
+				  included */
+	int64_t run_mean_ns;	/* of the last runs: a moving mean; 0: none has ended */
+	uint64_t store_waiting; /* jobs that wait in a shared store, as far as is known */
 	bool dispatch_due;
 	bool held_back;	  /* there are jobs and free workers, but these are reserved for others */
 	size_t scheduled; /* jobs that wait for their time */
@@ -119,6 +133,24 @@ struct pool {
 	struct histogram total;
 };
 
+/* A job of another service that somebody here asks for. */
+struct share_watched {
+	struct id id;
+	int64_t until_ns; /* monotonic; 0: none */
+};
+
+#define SHARE_WATCHED_MAX 1024
+
+/* Of a store that is shared. */
+struct share {
+	bool on;
+	bool taking; /* these three: a request is on its way */
+	bool polling;
+	bool recovering;
+	struct loop_timer timer; /* of the next poll */
+	struct share_watched watched[SHARE_WATCHED_MAX];
+};
+
 struct server {
 	struct loop *loop;
 	const struct config *config;
@@ -130,12 +162,27 @@ struct server {
 		*labs[MESSAGE_LABS_MAX]; /* lab i has the place CONFIG_POOLS_MAX + i; NULL: free */
 	uint64_t lab_runs;
 	struct loop_hook lab_hook;
-	struct names names; /* of tasks, for jobs */
+	const char **
+		places; /* the names of the registry's tasks, by their index; owned, not what is in it */
+	size_t place_count;
+	struct names names; /* of tasks, and of pools that are no more, for jobs */
 	struct caps caps;
-	uint64_t epoch;	 /* of the configuration in force */
+	uint64_t epoch; /* of the configuration in force */
+	bool tasks_moved; /* hosts of former epochs have tasks at other places: nothing is dispatched until
+			     they are out of their slots, at the next tick */
 	bool resize_due; /* pools are to be brought within their bounds at the next tick */
 	struct loop_source master;
 	bool lost_master;
+	struct store *store;
+	struct loop_source store_source;
+	struct share share;
+	struct callbacks *callbacks;   /* NULL: the configuration allows none */
+	bool recovered;		       /* all live jobs of the store have been taken up */
+	bool claims_due;	       /* some pool has jobs on to_claim */
+	bool claims_stalled;	       /* the store has failed of late: no claims are asked for */
+	bool store_sweeping;	       /* a STORE_SWEEP is on its way */
+	int64_t commit_ns;	       /* how long the store takes to write, as of the last tick */
+	struct loop_timer store_timer; /* after the store has failed: tries again */
 	uint64_t next_seq;
 	struct heap
 		deadlines; /* of jobs: due, queue_ttl, time-out or CPU look, grace; by their state */
@@ -175,11 +222,84 @@ void dispatch_host_is_free(struct host *host);
 /* Dispatches the pools that were marked as due. Answers whether some are due again. */
 bool dispatch_due(struct server *server);
 void dispatch_init(struct server *server);
+/* The store says that the job, on `claiming`, may run. */
+void dispatch_claimed(struct pool *pool, struct job *job);
+/* The store did not say: the job goes back to its place in the queue. */
+void dispatch_claim_failed(struct pool *pool, struct job *job);
+/* The store can be written again. */
+void dispatch_unstall(struct pool *pool);
 /* Whether so many more jobs and bytes may wait. */
 bool dispatch_has_room(const struct pool *pool, size_t jobs, uint64_t bytes);
 /* Seconds, 1 to 600, after which there should be room: what waits, by the rate at which jobs have
  * ended of late. */
 unsigned int dispatch_retry_after(const struct pool *pool, int64_t now_ns);
+
+/* Workers that wait for a job. */
+size_t dispatch_free_cells(const struct pool *pool);
+/* The order of the queue does not matter to who leaves it: takes a queued job out of wherever it
+ * waits. Its claim, if any, is given up. */
+void dispatch_withdraw(struct server *server, struct job *job);
+
+/* --- keep.c: what is in the store, and who waits for it ---------------------------------------- */
+
+/* Opens the store and takes up what is there. 0 or -errno. */
+int keep_start(struct server *server);
+/* Writes what is left; those who wait are told. The waiters must be gone. */
+void keep_stop(struct server *server);
+/* Before the loop sleeps. */
+void keep_flush(struct server *server);
+/* About once a second: retention, numbers. */
+void keep_tick(struct server *server);
+/* Whether the submission's job is to be put before it is answered. */
+bool keep_is_wanted(const struct server *server, const struct submission *submission,
+		    const struct submit_terms *terms);
+bool keep_is_durable(const struct server *server);
+/* Puts a new job, or a batch of them, which belong to keep.c from now on; tells the ticket. claimed:
+ * the job is put as claimed already. 0, or -ENOMEM and they are still the caller's. */
+int keep_put(struct server *server, struct job *job, struct batch *batch, bool claimed,
+	     int64_t delay_ms, const struct store_key *key, struct ticket *ticket);
+/* The job has ended. */
+void keep_ended(struct server *server, struct job *job);
+/* The job lives, and its row is to say what it is now: another attempt is scheduled, or its claim is
+ * given back. */
+void keep_update(struct server *server, struct job *job);
+/* Shutting down: a job that is stored and waits stays in the store for the next start. */
+void keep_set_aside(struct server *server, struct job *job);
+/* Most claims that the pool may have now, for so many free cells. */
+size_t keep_claims_most(const struct pool *pool, size_t free_cells);
+
+/* For share.c. */
+void keep_end_unrunnable(struct server *server, struct job *job, const char *problem);
+void keep_go_on_queued(struct server *server, struct job *job, const struct store_row *row);
+void keep_take_up(struct server *server, const struct store_row *row);
+struct store_request *keep_live_row(const struct job *job);
+
+/* --- share.c: a store that several services share ---------------------------------------------- */
+
+void share_start(struct server *server);
+void share_stop(struct server *server);
+bool share_is_on(const struct server *server);
+/* Before the loop sleeps: takes jobs for workers that are free. */
+void share_flush(struct server *server);
+/* The store's descriptor was ready: there may be news. */
+void share_hint(struct server *server);
+/* Somebody asks for a job that is not at hand: for a few seconds its service tells of it. */
+void share_watch(struct server *server, const struct id *id);
+/* The job was waiting in the store and is ours now, to be ended. */
+void share_cancelled(struct server *server, const struct store_row *row);
+
+/* --- submit.c: what keep.c needs of it --------------------------------------------------------- */
+
+/* Into the table and the queue, or among those that wait for their time. 0 or -ENOMEM. */
+int submit_enter_job(struct server *server, struct job *job, int64_t delay_ms);
+int submit_enter_batch(struct server *server, struct batch *batch, int64_t delay_ms);
+/* Frees a job that never got into the table. NULL is allowed. */
+void submit_unmake_job(struct server *server, struct job *job);
+void submit_unmake_batch(struct server *server, struct batch *batch);
+/* The job of a row, on no list, with its caps; NULL if memory is short. A task or pool that is no
+ * more: *ret_problem says so (a literal), and the job is only to be ended. */
+struct job *submit_revive(struct server *server, const struct store_row *row,
+			  const char **ret_problem);
 
 /* --- deadlines.c: what is to happen to a job at a time ---------------------------------------- */
 
@@ -198,6 +318,8 @@ void deadline_watch_run(struct server *server, struct job *job, int64_t now_ns);
 /* Ends an attempt; it is in no cell and on no queue any more. Unless there is to be another, the
  * job has ended: the transition, its record, the counters, the batch, and those who wait. */
 void job_end(struct server *server, struct job *job, enum job_event event);
+/* Tells those who wait, if the job has ended and the store has what it is to have of it. */
+void job_settle(struct job *job);
 /* Ends a job that was asked to stop, or is not to start, by job->stop_reason. */
 void job_end_stopped(struct server *server, struct job *job);
 /* Ends a job whose memory limit was passed. */

@@ -7,7 +7,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/digest.h"
 #include "base/json.h"
+#include "job/record.h"
 #include "server/state.h"
 
 #ifdef TWINPOOL_JEMALLOC
@@ -271,13 +273,15 @@ static int add_cap(struct caps *caps, struct job *job, unsigned int limit, const
 }
 
 /* The caps that the job counts against: its task's, and those of its labels. */
-static int add_caps(struct server *server, const struct order *order, struct job *job)
+static int add_caps(struct server *server, const struct task *task, const json_t *labels,
+		    struct job *job)
 {
-	const struct config_pool *pool = order->pool->config;
-	unsigned int max_running = order->task->settings ? order->task->settings->max_running : 0;
+	const struct config_pool *pool = server->pools[job->pool_index].config;
+	unsigned int max_running = task->settings ? task->settings->max_running : 0;
 	int status = 0;
 
-	if (order->pool->lab || (max_running == 0 && pool->label_limit_count == 0))
+	if (server->pools[job->pool_index].lab ||
+	    (max_running == 0 && pool->label_limit_count == 0))
 		return 0; /* caps know the pools of the configuration only */
 	job->caps = calloc(CAPS_MAX, sizeof(struct cap *));
 	if (!job->caps)
@@ -286,8 +290,7 @@ static int add_caps(struct server *server, const struct order *order, struct job
 		status = add_cap(&server->caps, job, max_running, "(task)", job->task, NULL);
 	for (size_t i = 0; status == 0 && i < pool->label_limit_count; i++) {
 		const struct config_label_limit *limit = &pool->label_limits[i];
-		const char *value =
-			json_string_value(json_object_get(order->submission->labels, limit->label));
+		const char *value = json_string_value(json_object_get(labels, limit->label));
 		if (value)
 			status = add_cap(&server->caps, job, limit->running, pool->name,
 					 limit->label, value);
@@ -309,6 +312,14 @@ static int copy_labels(const struct order *order, struct job *job)
 	return 0;
 }
 
+static int copy_callback(const struct submission *submission, struct job *job)
+{
+	if (!submission->callback_url)
+		return 0;
+	job->callback = strdup(submission->callback_url);
+	return job->callback ? 0 : -ENOMEM;
+}
+
 static void set_terms(const struct order *order, struct job *job)
 {
 	const struct submission *submission = order->submission;
@@ -326,8 +337,7 @@ static void set_terms(const struct order *order, struct job *job)
 	output_init(&job->stderr_output, order->output_bytes);
 }
 
-/* Frees a job that never got into the table. */
-static void unmake_job(struct server *server, struct job *job)
+void submit_unmake_job(struct server *server, struct job *job)
 {
 	if (!job)
 		return;
@@ -339,6 +349,7 @@ static void unmake_job(struct server *server, struct job *job)
 static struct job *make_job(struct server *server, const struct order *order, char *args,
 			    size_t length, int64_t now_ns, int64_t now_real_ns)
 {
+	const struct submission *submission = order->submission;
 	struct job *job = job_new();
 
 	if (!job)
@@ -352,8 +363,9 @@ static struct job *make_job(struct server *server, const struct order *order, ch
 	job->submitted_ns = now_ns;
 	job->submitted_real_ns = now_real_ns;
 	set_terms(order, job);
-	if (copy_labels(order, job) < 0 || add_caps(server, order, job) < 0) {
-		unmake_job(server, job);
+	if (copy_labels(order, job) < 0 || copy_callback(submission, job) < 0 ||
+	    add_caps(server, order->task, submission->labels, job) < 0) {
+		submit_unmake_job(server, job);
 		return NULL;
 	}
 	job->args = args;
@@ -405,47 +417,133 @@ static void enter(struct server *server, struct job *job, int64_t delay_ms)
 		become_due(server, job, job->submitted_ns); /* too early rather than never */
 }
 
-/* Whether a worker would take it at once, whatever the queue's bounds. */
-static bool starts_at_once(const struct pool *pool, const struct submission *submission)
+int submit_enter_job(struct server *server, struct job *job, int64_t delay_ms)
 {
-	return !list_empty(&pool->idle) && !pool->paused && pool->queue.length == 0 &&
-	       submission->delay_ms == 0;
+	int status = job_table_add_job(&server->table, job);
+
+	if (status == 0)
+		enter(server, job, delay_ms);
+	return status;
 }
 
-int server_submit(struct server *server, struct submission *submission, struct job **ret_job,
+int submit_enter_batch(struct server *server, struct batch *batch, int64_t delay_ms)
+{
+	int status = job_table_add_batch(&server->table, batch);
+
+	for (size_t i = 0; status == 0 && i < batch->count; i++)
+		enter(server, batch->jobs[i], delay_ms);
+	return status;
+}
+
+/* Whether a worker would take it at once, whatever the queue's bounds. */
+static bool starts_at_once(const struct pool *pool, int64_t delay_ms)
+{
+	return !list_empty(&pool->idle) && !pool->paused && pool->queue.length == 0 &&
+	       pool->aside == 0 && delay_ms == 0;
+}
+
+/* What the key stands for: the submission, however it was spaced and ordered. */
+static int make_key(const struct server *server, const struct submission *submission, bool is_batch,
+		    const char *text, struct store_key *ret_key, struct error *error)
+{
+	char *body;
+
+	*ret_key = (struct store_key){0};
+	if (!text)
+		return 0;
+	if (strlen(text) > STORE_KEY_MAX)
+		return error_set(error, ERROR_SYNTAX, "Idempotency-Key",
+				 "found %zu bytes; expected at most %d", strlen(text),
+				 STORE_KEY_MAX);
+	body = json_dumps(submission->document, JSON_COMPACT | JSON_SORT_KEYS | JSON_ENCODE_ANY);
+	if (!body)
+		return error_set(error, ERROR_INTERNAL, NULL, "memory is short");
+	snprintf(ret_key->text, sizeof(ret_key->text), "%s", text);
+	digest_sha256(body, strlen(body), ret_key->fingerprint);
+	ret_key->fingerprint[0] ^= is_batch; /* the same body may be sent to either */
+	ret_key->expires_us = clock_realtime_ns() / NS_PER_US + server->config->store.key_ms * 1000;
+	free(body);
+	return 0;
+}
+
+static int check_count(const struct server *server, size_t count, struct error *error)
+{
+	if (count >= 1 && count <= server->config->max_batch_jobs)
+		return 0;
+	return error_set(error, ERROR_INVALID, "args",
+			 "found an array of %zu; expected 1 to %llu elements", count,
+			 (unsigned long long)server->config->max_batch_jobs);
+}
+
+/* Checks that concern the submission as a whole, before any job is made. */
+static int check_submission(struct server *server, const struct submission *submission,
+			    bool is_batch, const struct submit_terms *terms,
+			    struct store_key *ret_key, struct order *ret_order, struct error *error)
+{
+	int status = check_open(server, error);
+
+	if (status == 0 && submission->callback_url)
+		status = callbacks_check(server->config, submission->callback_url, error);
+	if (status == 0)
+		status = make_key(server, submission, is_batch, terms->key, ret_key, error);
+	if (status == 0 && is_batch)
+		status = check_count(server, json_array_size(submission->args), error);
+	if (status == 0)
+		status = resolve(server, submission, ret_order, error);
+	return status;
+}
+
+/* Hands the job to the store first, if it is to be kept, or queues it. Takes it on success. */
+static int accept_job(struct server *server, struct job *job, const struct submission *submission,
+		      const struct submit_terms *terms, const struct store_key *key,
+		      struct ticket *ticket)
+{
+	struct pool *pool = &server->pools[job->pool_index];
+	bool is_claimed = starts_at_once(pool, submission->delay_ms) && job->cap_count == 0 &&
+			  pool->claims < dispatch_free_cells(pool);
+
+	if (keep_is_wanted(server, submission, terms))
+		return keep_put(server, job, NULL, is_claimed, submission->delay_ms, key, ticket);
+	int status = submit_enter_job(server, job, submission->delay_ms);
+	if (status < 0)
+		return status;
+	dispatch(pool);
+	ticket->job = job;
+	return 0;
+}
+
+int server_submit(struct server *server, struct submission *submission,
+		  const struct submit_terms *terms, struct ticket *ticket,
 		  unsigned int *ret_retry_after, struct error *error)
 {
 	struct order order = {0};
+	struct store_key key;
 	struct job *job = NULL;
 	char *args = NULL;
 	size_t length;
-	int status = check_open(server, error);
+	int status = check_submission(server, submission, false, terms, &key, &order, error);
 
 	*ret_retry_after = 1;
-	if (status == 0)
-		status = resolve(server, submission, &order, error);
 	if (status < 0)
 		return status;
 	status = prepare_args(order.task, submission->args, "args", &args, &length, error);
 	if (status < 0)
 		goto fail;
-	if (!starts_at_once(order.pool, submission) && !dispatch_has_room(order.pool, 1, length)) {
+	if (!starts_at_once(order.pool, submission->delay_ms) &&
+	    !dispatch_has_room(order.pool, 1, length)) {
 		status = refuse_full(order.pool, ret_retry_after, error);
 		goto fail;
 	}
 	job = make_job(server, &order, args, length, clock_monotonic_ns(), clock_realtime_ns());
-	if (!job || job_table_add_job(&server->table, job) < 0) {
+	if (!job || accept_job(server, job, submission, terms, &key, ticket) < 0) {
 		status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
 		goto fail;
 	}
 	order_release(&order);
-	enter(server, job, submission->delay_ms);
-	dispatch(order.pool);
-	*ret_job = job;
 	return 0;
 fail:
 	if (job)
-		unmake_job(server, job); /* and its args */
+		submit_unmake_job(server, job); /* and its args */
 	else
 		free(args);
 	order_release(&order);
@@ -476,66 +574,160 @@ static int fill_batch(struct server *server, const struct order *order, const js
 			return error_set(error, ERROR_INTERNAL, NULL, "memory is short");
 		}
 		batch->jobs[i]->batch = batch;
+		batch->jobs[i]->has_batch = true;
+		batch->jobs[i]->batch_id = batch->by_id.id;
+		batch->jobs[i]->batch_index = (uint32_t)i;
 		*ret_bytes += length;
 	}
 	return 0;
 }
 
-static int check_count(const struct server *server, size_t count, struct error *error)
+void submit_unmake_batch(struct server *server, struct batch *batch)
 {
-	if (count >= 1 && count <= server->config->max_batch_jobs)
-		return 0;
-	return error_set(error, ERROR_INVALID, "args",
-			 "found an array of %zu; expected 1 to %llu elements", count,
-			 (unsigned long long)server->config->max_batch_jobs);
-}
-
-int server_submit_batch(struct server *server, struct submission *submission,
-			struct batch **ret_batch, unsigned int *ret_retry_after,
-			struct error *error)
-{
-	struct order order = {0};
-	struct batch *batch = NULL;
-	uint64_t bytes;
-	int status = check_open(server, error);
-
-	*ret_retry_after = 1;
-	if (status == 0)
-		status = check_count(server, json_array_size(submission->args), error);
-	if (status == 0)
-		status = resolve(server, submission, &order, error);
-	if (status < 0)
-		return status;
-	batch = batch_new(json_array_size(submission->args));
-	if (!batch) {
-		status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
-		goto fail;
-	}
-	batch->by_id.id = id_new();
-	batch->task = order.name;
-	batch->pool = order.pool->name;
-	batch->submitted_ns = clock_monotonic_ns();
-	batch->submitted_real_ns = clock_realtime_ns();
-	status = fill_batch(server, &order, submission->args, batch, &bytes, error);
-	if (status == 0 && !dispatch_has_room(order.pool, batch->count, bytes))
-		status = refuse_full(order.pool, ret_retry_after, error);
-	if (status == 0 && job_table_add_batch(&server->table, batch) < 0)
-		status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
-	if (status < 0)
-		goto fail;
-	order_release(&order);
+	if (!batch)
+		return;
 	for (size_t i = 0; i < batch->count; i++)
-		enter(server, batch->jobs[i], submission->delay_ms);
-	dispatch(order.pool);
-	*ret_batch = batch;
-	return 0;
-fail:
-	for (size_t i = 0; batch && i < batch->count; i++)
 		if (batch->jobs[i])
 			caps_release(&server->caps, batch->jobs[i]);
 	batch_free(batch);
+}
+
+static struct batch *make_batch(const struct order *order, size_t count)
+{
+	struct batch *batch = batch_new(count);
+
+	if (!batch)
+		return NULL;
+	batch->by_id.id = id_new();
+	batch->task = order->name;
+	batch->pool = order->pool->name;
+	batch->submitted_ns = clock_monotonic_ns();
+	batch->submitted_real_ns = clock_realtime_ns();
+	return batch;
+}
+
+static int accept_batch(struct server *server, struct batch *batch, struct pool *pool,
+			const struct submission *submission, const struct submit_terms *terms,
+			const struct store_key *key, struct ticket *ticket)
+{
+	if (keep_is_wanted(server, submission, terms))
+		return keep_put(server, NULL, batch, false, submission->delay_ms, key, ticket);
+	int status = submit_enter_batch(server, batch, submission->delay_ms);
+	if (status < 0)
+		return status;
+	dispatch(pool);
+	ticket->batch = batch;
+	return 0;
+}
+
+int server_submit_batch(struct server *server, struct submission *submission,
+			const struct submit_terms *terms, struct ticket *ticket,
+			unsigned int *ret_retry_after, struct error *error)
+{
+	struct order order = {0};
+	struct store_key key;
+	struct batch *batch = NULL;
+	uint64_t bytes;
+	int status = check_submission(server, submission, true, terms, &key, &order, error);
+
+	*ret_retry_after = 1;
+	if (status < 0)
+		return status;
+	batch = make_batch(&order, json_array_size(submission->args));
+	if (!batch) {
+		order_release(&order);
+		return error_set(error, ERROR_INTERNAL, NULL, "memory is short");
+	}
+	status = fill_batch(server, &order, submission->args, batch, &bytes, error);
+	if (status == 0 && !dispatch_has_room(order.pool, batch->count, bytes))
+		status = refuse_full(order.pool, ret_retry_after, error);
+	if (status == 0 &&
+	    accept_batch(server, batch, order.pool, submission, terms, &key, ticket) < 0)
+		status = error_set(error, ERROR_INTERNAL, NULL, "memory is short");
+	if (status < 0)
+		submit_unmake_batch(server, batch);
 	order_release(&order);
 	return status;
+}
+
+/* --- taking up what the store has ------------------------------------------------------------- */
+
+/* Finds what the row names; what is no more is a problem, and the job keeps its name. */
+static void resolve_row(struct server *server, const struct store_row *row, struct job *job,
+			const struct task **ret_task, const char **ret_problem)
+{
+	const struct task *task = registry_find(server->registry, row->task);
+	int index = server_find_pool(server, row->pool);
+
+	*ret_problem = NULL;
+	*ret_task = NULL;
+	job->pool_index = index >= 0 ? (uint32_t)index : 0;
+	const char *pool =
+		index >= 0 ? server->pools[index].name : names_keep(&server->names, row->pool);
+	const char *name = names_keep(&server->names, row->task);
+	job->pool = pool ? pool : "";
+	job->task = name ? name : "";
+	if (index < 0)
+		*ret_problem = "its pool is no longer configured";
+	else if (!task || !task->enabled)
+		*ret_problem = "its task is no longer configured";
+	else
+		*ret_task = task;
+}
+
+static int revive_terms(struct server *server, const struct store_row *row, const struct task *task,
+			struct job *job)
+{
+	json_t *labels = row->labels ? json_loads(row->labels, 0, NULL) : NULL;
+	int status = 0;
+
+	if (row->labels) {
+		job->labels = strdup(row->labels);
+		job->labels_length = strlen(row->labels);
+		status = job->labels ? 0 : -ENOMEM;
+	}
+	if (row->callback) {
+		job->callback = strdup(row->callback);
+		status = job->callback ? status : -ENOMEM;
+	}
+	if (status == 0 && task)
+		status = add_caps(server, task, labels, job);
+	json_decref(labels);
+	return status;
+}
+
+struct job *submit_revive(struct server *server, const struct store_row *row,
+			  const char **ret_problem)
+{
+	const struct task *task;
+	struct error error;
+	struct job *job = job_new();
+
+	if (!job)
+		return NULL;
+	int64_t age_ns = clock_realtime_ns() - row->submitted_us * NS_PER_US;
+	resolve_row(server, row, job, &task, ret_problem);
+	job->by_id.id = row->id;
+	job->seq = server->next_seq++;
+	job->task_index = task ? task->index : 0;
+	job->priority = row->priority;
+	job->submitted_real_ns = row->submitted_us * NS_PER_US;
+	job->submitted_ns = clock_monotonic_ns() - (age_ns > 0 ? age_ns : 0);
+	job->attempt = row->attempt;
+	job->has_batch = row->has_batch;
+	job->batch_id = row->batch;
+	job->batch_index = row->batch_index;
+	job->stored = true;
+	job->durable = keep_is_durable(server);
+	if (!row->record || record_read(row->record, job, &error) < 0)
+		*ret_problem = "its record cannot be read";
+	bool has_begun = row->state == JOB_RUNNING && row->attempt > 0;
+	job->earlier_count = row->attempt - has_begun;
+	if (revive_terms(server, row, task, job) < 0) {
+		submit_unmake_job(server, job);
+		return NULL;
+	}
+	return job;
 }
 
 /* --- jobs of labs ----------------------------------------------------------------------------- */

@@ -31,13 +31,14 @@ struct backend_class {
 	 * Carries out requests[0..count-1] in one transaction, in their order, and sets the status of
 	 * each. sync: not before it is on disk (if not, it must survive the death of the process and
 	 * may be lost with the power). 0: committed. -errno, with the reason in message: nothing of it
-	 * is in, outputs of the requests are as before, and the backend either can go on or answers the
-	 * same again (store.c closes and opens it anew).
+	 * is in, outputs of the requests are as before (backend_clear_outputs()), and the backend can
+	 * go on, or has gone to look for a new connection itself; -ENOTCONN: it cannot, and store.c
+	 * closes it and opens it anew.
 	 */
 	int (*write)(struct backend *backend, struct store_request **requests, size_t count,
 		     bool sync, char message[static 240]);
-	/* Like write() for one STORE_FETCH, STORE_LIST or STORE_FETCH_BATCH, beside write(). NULL: they
-	 * come by write(). */
+	/* Like write() for one STORE_FETCH, STORE_LIST or STORE_FETCH_BATCH, beside write(). If it
+	 * fails, the request comes by write(). NULL: they all come by write(). */
 	int (*read)(struct backend *backend, struct store_request *request,
 		    char message[static 240]);
 	/* Bytes that the database takes, or -1. Called by the writer's thread about once a second. */
@@ -50,8 +51,15 @@ extern const struct backend_class backend_sqlite;
 extern const struct backend_class backend_postgresql;
 #endif
 
-/* The bounds of the retention for ended jobs of that state (store.retention), and the time in us
- * before which those that ended are to go. */
+/* The bounds of the retention for ended jobs of that state (store.retention). Writer's thread: they
+ * may change between two calls of write(). */
 const struct config_retention *backend_retention(const struct config *config, enum job_state state);
+
+/* Frees and zeroes what the carrying out of a request has put into it; what came with it stays. */
+void backend_clear_outputs(struct store_request *request);
+
+/* store_open() with a given implementation. */
+int store_open_with(const struct backend_class *class, const struct config *config,
+		    struct store **ret_store);
 
 #endif

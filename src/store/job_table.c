@@ -72,7 +72,11 @@ int job_table_add_job(struct job_table *table, struct job *job)
 
 	if (result < 0)
 		return result;
-	list_append(&table->in_order, &job->in_order);
+	struct list *before = table->in_order.previous;
+	while (before != &table->in_order &&
+	       id_compare(&job_of_order(before)->by_id.id, &job->by_id.id) > 0)
+		before = before->previous; /* it was kept first, and others were not */
+	list_insert_after(before, &job->in_order);
 	return 0;
 }
 
@@ -168,6 +172,12 @@ static void forget_batch(struct job_table *table, struct batch *batch)
 	drop_batch(table, batch);
 }
 
+/* Somebody waits for it, or the store has not got all of it. */
+static bool is_held(const struct batch *batch)
+{
+	return !list_empty(&batch->waiters) || batch->unsaved > 0;
+}
+
 /* Forgets the oldest ended job or batch if it is over the limits; false if there is nothing to
  * forget. */
 static bool forget_oldest(struct job_table *table, int64_t now_ns)
@@ -180,7 +190,7 @@ static bool forget_oldest(struct job_table *table, int64_t now_ns)
 		job = container_of(table->ended_jobs.next, struct job, ended);
 	if (!list_empty(&table->ended_batches))
 		batch = container_of(table->ended_batches.next, struct batch, ended);
-	if (batch == pinned || (batch && !list_empty(&batch->waiters)))
+	if (batch == pinned || (batch && is_held(batch)))
 		batch = NULL;
 	if (batch && (!job || batch->finished_ns < job->finished_ns)) {
 		if (!over_limits(table, pinned, batch->finished_ns, now_ns))
@@ -189,7 +199,7 @@ static bool forget_oldest(struct job_table *table, int64_t now_ns)
 		return true;
 	}
 	if (!job || !over_limits(table, pinned, job->finished_ns, now_ns) ||
-	    !list_empty(&job->waiters))
+	    !list_empty(&job->waiters) || job->unsaved > 0)
 		return false;
 	forget_job(table, job);
 	return true;

@@ -17,7 +17,10 @@
  * When the store fails (disk full, database gone): what somebody waits for is answered with -EIO at
  * once, and the reason stands in the stats; what must not be lost (flag `must`) is kept, in order,
  * and tried again with a back-off until it is in. While such are kept, later requests for the same
- * job wait behind them.
+ * job (but readings) wait behind them. A history row (STORE_END without `must`) that comes while
+ * too many of them wait is answered with -ENOBUFS. A request that could never be carried out (a row
+ * without its task, an operation that the store does not have) is answered with -EINVAL or
+ * -ENOTSUP.
  *
  * Thread: everything here is called by the event loop's thread.
  */
@@ -42,7 +45,8 @@
  * and without NULs inside.
  */
 struct store_row {
-	struct id id;
+	struct id id; /* its time is that of submitted_us, within a day: a listing by time relies
+			 on it */
 	enum job_state state;
 	uint32_t attempt; /* claimed so far */
 	char *task;
@@ -96,10 +100,10 @@ struct store_filter {
 	uint32_t states; /* bits of 1 << enum job_state; 0: any */
 	char *pool;	 /* NULL: any */
 	char *task;
-	char *label_key; /* NULL: any */
-	char *label_value;
-	int64_t since_us; /* submitted at or after; 0: any */
-	int64_t until_us; /* submitted before; 0: any */
+	char *label_key;   /* NULL: any */
+	char *label_value; /* not NULL if label_key is not */
+	int64_t since_us;  /* submitted at or after; 0: any */
+	int64_t until_us;  /* submitted before; 0: any */
 	bool has_cursor;
 	struct id cursor; /* only ids less than this one */
 	uint32_t limit;	  /* most rows, at least 1 */
@@ -114,8 +118,9 @@ enum store_op {
 	 */
 	STORE_PUT,
 	/*
-	 * By ids and attempts: these jobs are queued and are about to run as that attempt: makes them
-	 * JOB_RUNNING. statuses[i] is 0, or -ESTALE if that one may not run (it is gone, has ended, or
+	 * By ids and attempts: these jobs are queued, or in a shared store ours since the attempt
+	 * before, and are about to run as that attempt: makes them JOB_RUNNING. statuses[i] is 0, or
+	 * -ESTALE if that one may not run (it is gone, has ended, is running, has had that attempt, or
 	 * is not ours).
 	 */
 	STORE_CLAIM,
@@ -137,7 +142,9 @@ enum store_op {
 	/* By ids: the rows that there are, in any order; ended ones with document, live ones with
 	 * record (and document, if STORE_LIVE has told of it). */
 	STORE_FETCH,
-	STORE_LIST, /* by filter: rows, newest first, as STORE_FETCH */
+	/* By filter: rows, newest first, as STORE_FETCH. `more`: there are others, which were left out
+	 * since these are large; at least one is there. */
+	STORE_LIST,
 	/* By ids[0]: the batch and all its rows, in order. -ENOENT. */
 	STORE_FETCH_BATCH,
 	/*
@@ -148,7 +155,7 @@ enum store_op {
 	 */
 	STORE_RECOVER,
 	/*
-	 * Shared store, by ids[0]: ends a job that this service does not have. 0: it was scheduled or
+	 * By ids[0]: ends a job that this service does not have. 0: it was scheduled or
 	 * queued and is ours now: rows[0], to be ended by us. -EINPROGRESS: another service runs it and
 	 * will be told. -EALREADY: it has ended. -ENOENT.
 	 */
@@ -169,7 +176,7 @@ enum store_op {
 	STORE_CALLBACKS,
 	STORE_CALLBACK_RESULT, /* by callback */
 	/* Deletes up to `limit` ended jobs that the retention no longer covers, and expired keys;
-	 * `count`: how many were deleted. A job with a callback that is still to be made stays; jobs of
+	 * `count`: how many were deleted, limit if there may be more. A job with a callback that is still to be made stays; jobs of
 	 * a batch go with the last of them. */
 	STORE_SWEEP
 };
@@ -194,6 +201,7 @@ struct store_request {
 	void *data;	  /* the asker's */
 	int status;	  /* 0 or -errno, when done() is called */
 	int64_t since_ns; /* monotonic; when it was handed in */
+	size_t weight;	  /* bytes, about; the store's */
 
 	struct store_row *rows; /* in or out; owned, as all that follow */
 	size_t row_count;
@@ -217,6 +225,7 @@ struct store_request {
 	size_t watched_count;
 	uint32_t limit;
 	uint64_t count;
+	bool more;
 	int64_t next_us;
 };
 
@@ -233,16 +242,18 @@ struct store;
 
 /*
  * Opens by config->store, in the background: requests may come at once; if it cannot be opened they
- * are answered with -EIO, the reason stands in the stats, and it is tried again. config is borrowed
- * for the store's life as far as its `store` and `data_dir` are concerned (neither changes by a
- * reload but for the retention). 0 or -errno (no thread, no memory).
+ * are answered with -EIO, the reason stands in the stats, and it is tried again. Of config its
+ * `store` and `data_dir` are copied (neither changes by a reload but for the retention, which
+ * store_set_retention() takes over). 0 or -errno (no thread, no memory).
  */
 int store_open(const struct config *config, struct store **ret_store);
+void store_set_retention(struct store *store, const struct config *config);
 
 /*
- * Hands in what is left, waits for it at most until deadline_ns (monotonic), closes, and frees all;
- * requests that were not carried out are told -ECANCELED. NULL is allowed. Answers how many that
- * were not to be lost are.
+ * Hands in what is left, waits for it at most until deadline_ns (monotonic; a transaction under way
+ * gets a moment more), closes, and frees all; requests that were not carried out are told
+ * -ECANCELED, but for those in the hands of a backend that hangs, which are never told. NULL is
+ * allowed. Answers how many that were not to be lost are.
  */
 size_t store_close(struct store *store, int64_t deadline_ns);
 

@@ -15,7 +15,8 @@ class ListTest(ServiceCase):
             answer = self.http.get("/jobs", **query)
             self.assert_status(answer, 200)
             page = answer.json
-            self.assertEqual(set(page), {"jobs", "next_cursor"})
+            self.assertEqual(set(page), {"jobs", "next_cursor", "complete"})
+            self.assertIs(page["complete"], True)
             jobs += page["jobs"]
             sizes.append(len(page["jobs"]))
             if page["next_cursor"] is None:

@@ -109,6 +109,26 @@ class AcceptedTest(ReloadCase):
         self.assertEqual(self.http.get(f"/batches/{batch['id']}").json, batch)
         self.assertIn("nothing", [entry["task"] for entry in self.http.get("/jobs").json["jobs"]])
 
+    def test_waiting_jobs_run_the_task_that_they_name(self):
+        """Also when tasks come before it in the table or go; one whose task has gone ends, and says so."""
+        tasks = {"zebra": {"command": {"argv": ["true"]}}}
+        self.rewrite({"tasks": tasks})
+        self.hup()
+        busy = [self.http.start("sleep", {"ms": 60000}, "process")["id"] for _ in range(2)]
+        waiting = [self.http.start("primes", {"n": 1000}, "process")["id"] for _ in range(3)]
+        delayed = self.http.start("primes", {"n": 1000}, "thread", delay_ms=1000)["id"]
+        orphan = self.http.start("zebra", {}, "process")["id"]
+        self.rewrite({"tasks": {"aardvark": {"command": {"argv": ["false"]}}}})
+        self.hup()
+        job = self.wait_ended(orphan)
+        self.assert_error(job, "failed", "task_error")
+        self.assertIn("no longer configured", job["error"]["message"])
+        self.cancel_all(busy)
+        for one in (*waiting, delayed):
+            job = self.wait_ended(one)
+            self.assert_succeeded(job)
+            self.assertEqual(job["result"]["count"], 168)
+
     def test_no_job_is_lost_while_jobs_flow(self):
         """Many reloads under load: each job succeeds at its first attempt, none is refused."""
         stop = threading.Event()

@@ -3,7 +3,9 @@
 import copy
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import tempfile
 import unittest
 
@@ -11,6 +13,8 @@ from tests.harness import proc
 from tests.harness.documents import ENDED_STATES
 from tests.harness.service import Service
 from tests.harness.timing import wait_until
+
+DATABASE = "twinpool.db"  # in the data directory
 
 # Small pools whose sizes do not depend on the machine.
 BASE_CONFIG = {
@@ -31,6 +35,28 @@ def merged(base, changes):
         else:
             result[name] = copy.deepcopy(value)
     return result
+
+
+def copy_database(source, target):
+    """Copies the database, as it is now, from one data directory to another, which is made."""
+    os.makedirs(target)
+    for suffix in ("", "-wal"):
+        name = DATABASE + suffix
+        if os.path.exists(os.path.join(source, name)):
+            shutil.copy(os.path.join(source, name), target)
+
+
+def check_database(data_dir):
+    """SQLite finds nothing wrong with it; it looks at a copy, so that nothing is mended by looking."""
+    with tempfile.TemporaryDirectory(prefix="twinpool-test-") as directory:
+        copy_database(data_dir, os.path.join(directory, "copy"))
+        connection = sqlite3.connect(os.path.join(directory, "copy", DATABASE))
+        try:
+            found = connection.execute("PRAGMA integrity_check").fetchall()
+        finally:
+            connection.close()
+    if found != [("ok",)]:
+        raise AssertionError(f"the database is damaged: {found}")
 
 
 class DirectoryCase(unittest.TestCase):
@@ -86,6 +112,11 @@ class ServiceCase(DirectoryCase):
         """Stops it well, now."""
         self.judged = True
         self.service.stop(**options)
+
+    def kill_service(self, **options):
+        """kill -9 of all of it, now."""
+        self.judged = True
+        self.service.kill_tree(**options)
 
     def judge_end(self, is_expected_status, **options):
         """The test ended the service in its own way: judges that end instead."""
@@ -191,6 +222,37 @@ class ServiceCase(DirectoryCase):
         os.kill(pid, number)
         return pid
 
+    def list_all(self, **query):
+        """The ids of GET /jobs with these filters, page after page."""
+        ids = []
+        while True:
+            page = self.http.get("/jobs", **query).json
+            self.assertIs(page["complete"], True)
+            ids += [job["id"] for job in page["jobs"]]
+            if page["next_cursor"] is None:
+                return ids
+            self.assertNotEqual(page["next_cursor"], query.get("cursor"), "the cursor never ends")
+            query["cursor"] = page["next_cursor"]
+
     def server_descriptors(self):
         """How many descriptors the server has open."""
         return len(proc.descriptors(self.service.server_pid))
+
+
+class DurableCase(ServiceCase):
+    """A service with a data directory, which stays when the service is started anew."""
+
+    def setUp(self):
+        self.data_dir = None
+        super().setUp()
+
+    def start_service(self, changes=None, arguments=None, extra_environment=None):
+        """As ServiceCase does it, on the data directory; the store is open when it answers."""
+        self.data_dir = self.data_dir or os.path.join(self.directory, "data")
+        super().start_service({"data_dir": self.data_dir, **(changes or {})}, arguments,
+                              extra_environment)
+        wait_until(lambda: self.http.stats()["store"]["available"], "the store is open", 20)
+
+    def check_database(self):
+        """What is on the disk now is a whole database."""
+        check_database(self.data_dir)

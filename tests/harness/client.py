@@ -106,6 +106,8 @@ def connect(host, port, timeout=DEFAULT_TIMEOUT, path=None, tls=None):
         connection.connect(path)
         return connection
     connection = socket.create_connection((host, port), timeout=seconds(timeout))
+    # A request goes out in two pieces, and the second is not to wait for the first's acknowledgement.
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     if tls is None:
         return connection
     try:

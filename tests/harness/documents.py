@@ -7,7 +7,7 @@ import uuid
 JOB_MEMBERS = {"id", "task", "pool", "state", "attempt", "result", "error", "timing", "memory",
                "switches", "worker", "stdout", "stderr", "labels", "priority", "max_attempts",
                "queue_position", "scheduled_for", "progress", "timeout_ms", "limits", "previous_attempts",
-               "batch", "submitted_at", "started_at", "finished_at"}
+               "batch", "durable", "callback_url", "submitted_at", "started_at", "finished_at"}
 LIMITS_MEMBERS = {"queue_ttl_ms", "cpu_ms", "memory_bytes", "output_bytes", "on_output"}
 ATTEMPT_MEMBERS = {"attempt", "state", "error", "timing", "memory", "switches", "worker",
                    "started_at", "finished_at"}
@@ -78,6 +78,7 @@ def _check_members(job):
     _require(set(job["limits"]) == LIMITS_MEMBERS, "members of limits")
     _require((job["scheduled_for"] is not None) == (job["state"] == "scheduled"), "scheduled_for")
     _require(job["queue_position"] is None or job["state"] == "queued", "queue_position")
+    _require(isinstance(job["durable"], bool), "durable")
     for name in ("stdout", "stderr"):
         output = job[name]
         expected = {"text", "total_bytes", "truncated"} | ({"tail"} if output["truncated"] else set())
@@ -144,10 +145,18 @@ def _check_attempts(job):
         _check_run_members(entry)
         _require(entry["state"] in RETRIED_STATES, "state of an attempt")
         _check_error(entry["error"], CAUSES_OF_STATE[entry["state"]])
+        _check_total(job, entry)
         for name in ("started_at", "finished_at"):
             if entry[name] is not None:
                 _require(before <= instant(entry[name]), "order of the attempts")
                 before = instant(entry[name])
+
+
+def _check_total(job, attempt):
+    """No attempt took longer than the job had been there; null if the service was lost under it."""
+    total = attempt["timing"]["total_ms"]
+    age = instant(attempt["finished_at"]) - instant(job["submitted_at"])
+    _require(total is None or total <= age.total_seconds() * 1000 + 1, "total_ms of an attempt")
 
 
 def _require(condition, what):

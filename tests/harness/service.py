@@ -1,13 +1,17 @@
 """Starts the real binary for one test, watches it, and judges how it left."""
 
+import contextlib
 import fcntl
 import json
 import os
+import random
 import re
 import resource
 import select
 import signal
+import struct
 import subprocess
+import termios
 import threading
 import time
 import uuid
@@ -73,13 +77,45 @@ class _Collector(threading.Thread):
     def __init__(self, pipe):
         super().__init__(daemon=True)
         self._pipe = pipe
-        self.lines = []
+        self._lock = threading.Lock()  # between reading and having the lines
+        self._rest = b""
+        self._lines = []
         self.start()
 
     def run(self):
         with self._pipe:
-            for line in self._pipe:
-                self.lines.append(line.decode("utf-8", "replace").rstrip("\n"))
+            while self._take():
+                pass
+
+    def _take(self):
+        """Waits for bytes and takes them; false at the end."""
+        waiting = select.poll()  # select() knows no descriptors beyond 1023
+        waiting.register(self._pipe, select.POLLIN)
+        waiting.poll()
+        with self._lock:
+            data = os.read(self._pipe.fileno(), 1 << 16)
+            *whole, self._rest = (self._rest + data).split(b"\n")
+            if not data and self._rest:
+                whole.append(self._rest)
+            self._lines += [line.decode("utf-8", "replace") for line in whole]
+        return bool(data)
+
+    @property
+    def lines(self):
+        """All that had been written when this was asked."""
+        deadline = time.monotonic() + seconds(5)
+        while time.monotonic() < deadline:
+            with self._lock, contextlib.suppress(ValueError):  # it is closed
+                if not self._unread():
+                    break
+            if not self.is_alive():
+                break
+            time.sleep(0.001)
+        return list(self._lines)
+
+    def _unread(self):
+        """How many bytes are in the pipe."""
+        return struct.unpack("i", fcntl.ioctl(self._pipe.fileno(), termios.FIONREAD, bytes(4)))[0]
 
 
 class Service:
@@ -147,7 +183,11 @@ class Service:
                 if not piece or (self._has_wrapper and data.endswith(b"\n")):
                     return data.decode("ascii", "replace")
         finally:
-            os.close(self._ready_fd)
+            self.forget_ready()
+
+    def forget_ready(self):
+        """Nobody will read --ready-fd: it is closed."""
+        os.close(self._ready_fd)
 
     # --- talking
 
@@ -219,6 +259,24 @@ class Service:
         if self.process.poll() is None:
             self.signal(signal.SIGTERM)
         self.judge_end(lambda status: status == 0, deadline)
+
+    def kill_tree(self, in_any_order=False, deadline=30):
+        """SIGKILL for all of its processes, as nearly at once as can be; answers when all are gone.
+
+        The server goes first, before it can notice the death of another, unless in_any_order.
+        Programs that its jobs have started are not meant: their environment is their own.
+        """
+        victims = self.processes()
+        random.shuffle(victims)
+        if not in_any_order:
+            victims.insert(0, self.server_pid)
+        self.close_clients()
+        for pid in victims:
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.judge_end(lambda status: status != 0, deadline)
 
     def judge_end(self, is_expected_status, deadline=30):
         """Waits for the end: the status is as expected, no process is left, the log is clean."""

@@ -18,20 +18,26 @@ MAIN_INCLUDES = {"base/", "config/", "task/", "master/", "host/heap.h", "version
 # A pattern of system headers, and the only directories that may include them.
 SYSTEM_HEADERS = (
     (r"microhttpd\.h", ("src/http/",)),
-    (r"nettle/.*", ("src/config/tokens.c", "src/task/builtin/", "src/task/command/")),
+    (r"nettle/.*", ("src/base/digest.c", "src/config/tokens.c", "src/task/builtin/", "src/task/command/")),
     (r"gnutls/.*", ("src/http/",)),
     (r"Python\.h", ("src/task/python/",)),
     (r"jemalloc/.*", ("src/host/",)),
+    (r"curl/.*", ("src/server/sender.c", "src/server/callbacks.c")),
+    (r"sqlite3\.h", ("src/store/sqlite", "bench/")),
+    (r"libpq-fe\.h", ("src/store/postgresql", "tests/unit/test_store_postgresql.c")),
 )
 # A pattern of functions, and the only directories that may call them.
 CALLS = (
     (r"v?fork|posix_spawnp?|clone3?", ("src/master/", "src/task/builtin/spawn.c", "src/task/command/spawn.c")),
     (r"\w*mallctl\w*|mallocx|dallocx", ("src/host/",)),
-    (r"pthread_create|thrd_create", ("src/host/", "src/task/python/", "src/compare/gauge.c", "tests/")),
+    (r"pthread_create|thrd_create", ("src/compare/gauge.c", "src/host/", "src/server/sender.c", "src/store/store.c",
+                                     "src/store/postgresql_heart.c", "src/task/python/")),
     (r"MHD_\w+", ("src/http/",)),
+    (r"nettle_\w+", ("src/base/digest.c", "src/task/builtin/", "src/task/command/")),
     (r"gnutls_\w+", ("src/http/tls.c",)),
-    (r"nettle_\w+", ("src/task/builtin/", "src/task/command/")),
     (r"Py[A-Z]\w+", ("src/task/python/",)),
+    (r"sqlite3_\w+", ("src/store/sqlite", "bench/")),
+    (r"PQ[a-z]\w+", ("src/store/postgresql",)),
 )
 TESTS_MAY = ("tests/", "bench/")
 BANNED = r"strcpy|strcat|v?sprintf|strtok|atoi|atol|atof|gets|signal|system|popen|v?alloca"

@@ -668,6 +668,57 @@ static void test_random_bytes_are_written_wellformed(void **state)
 	buffer_release(&buffer);
 }
 
+static const char *member(const char *text, const char *key)
+{
+	static char found[64];
+	const char *value;
+	size_t length;
+
+	if (!json_find_member(text, strlen(text), key, &value, &length))
+		return "none";
+	assert_in_range(value - text, 0, strlen(text) - length);
+	snprintf(found, sizeof(found), "%.*s", (int)length, value);
+	return found;
+}
+
+static void test_members_are_found_as_they_are_written(void **state)
+{
+	const char *text = " {\"a\" : [1, {\"b\":\"]}\"}] , \"b\":1e999,\"ab\":\"\\\"a\\\":1\",\n"
+			   "\"c\":{},\"d\":null,\"e\":\"\\u0000\",\"b\":2} ";
+
+	(void)state;
+	assert_string_equal(member(text, "a"), "[1, {\"b\":\"]}\"}]");
+	assert_string_equal(member(text, "b"), "1e999");
+	assert_string_equal(member(text, "ab"), "\"\\\"a\\\":1\"");
+	assert_string_equal(member(text, "c"), "{}");
+	assert_string_equal(member(text, "d"), "null");
+	assert_string_equal(member(text, "e"), "\"\\u0000\"");
+	assert_string_equal(member(text, "f"), "none");
+	assert_string_equal(member(text, ""), "none");
+	assert_string_equal(member("{}", "a"), "none");
+	assert_string_equal(member("[{\"a\":1}]", "a"), "none");
+	assert_string_equal(member("", "a"), "none");
+}
+
+/* Whatever is cut off, nothing beyond the end is read or told. */
+static void test_members_of_a_torn_object(void **state)
+{
+	static const char text[] = "{\"a\":[1,{\"b\":\"\\\"\"}],\"c\":[true,{}]}";
+	const char *value;
+	size_t length;
+
+	(void)state;
+	for (size_t cut = 0; cut < sizeof(text) - 1; cut++) {
+		char *copy = malloc(cut + 1);
+		assert_non_null(copy);
+		memcpy(copy, text, cut);
+		if (json_find_member(copy, cut, "c", &value, &length))
+			assert_int_equal(cut,
+					 sizeof(text) - 2); /* only the last bracket is missing */
+		free(copy);
+	}
+}
+
 static void test_type_names(void **state)
 {
 	static const char *const names[] = {"object", "array",	 "string",  "integer",
@@ -697,6 +748,8 @@ int main(void)
 		cmocka_unit_test(test_writer),
 		cmocka_unit_test(test_ms),
 		cmocka_unit_test(test_random_bytes_are_written_wellformed),
+		cmocka_unit_test(test_members_are_found_as_they_are_written),
+		cmocka_unit_test(test_members_of_a_torn_object),
 		cmocka_unit_test(test_type_names),
 	};
 

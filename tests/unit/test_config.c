@@ -512,7 +512,8 @@ static void test_file_is_wrong(void **state)
 	refuses("{\"srever\":{}}", "srever",
 		"found the unknown property \"srever\"; expected one of $schema, server, log, "
 		"retention, "
-		"data_dir, default_pool, pools, commands, python, plugins, tasks");
+		"data_dir, store, callbacks, default_pool, pools, commands, python, plugins, "
+		"tasks");
 }
 
 static void test_plugins(void **state)
@@ -995,7 +996,9 @@ static void test_variables_are_wrong(void **state)
 		"TWINPOOL_PORT=1", "TWINPOOL_PORT",
 		"found an unknown variable; expected one of TWINPOOL_CONFIG, TWINPOOL_READY_FD, "
 		"TWINPOOL_LISTEN, TWINPOOL_DATA_DIR, TWINPOOL_LOG_LEVEL, TWINPOOL_LOG_FORMAT, "
-		"TWINPOOL_DEFAULT_POOL, TWINPOOL_SHUTDOWN_GRACE_MS, TWINPOOL_TOKENS_FILE, "
+		"TWINPOOL_DEFAULT_POOL, TWINPOOL_SHUTDOWN_GRACE_MS, TWINPOOL_STORE_KIND, "
+		"TWINPOOL_STORE_CONNECTION, TWINPOOL_STORE_NODE, TWINPOOL_STORE_DURABLE, "
+		"TWINPOOL_CALLBACKS_SECRET_FILE, TWINPOOL_TOKENS_FILE, "
 		"TWINPOOL_ALLOW_ANONYMOUS, TWINPOOL_TLS_CERTIFICATE, TWINPOOL_TLS_KEY, "
 		"TWINPOOL_TLS_CLIENT_CA, TWINPOOL_POOL_<NAME>_HOSTS, "
 		"TWINPOOL_POOL_<NAME>_MAX_HOSTS, TWINPOOL_POOL_<NAME>_THREADS");
@@ -1077,6 +1080,202 @@ static void test_most_hosts_of_one_or_hosts_of_another(void **state)
 		       "found the integer 5; expected at most max_hosts, which is 4");
 }
 
+/* ---- The store and callbacks ---- */
+
+static char secret[sizeof(directory) + 16];
+
+static void write_secret(const char *text, size_t length, mode_t mode)
+{
+	FILE *stream;
+
+	(void)snprintf(secret, sizeof(secret), "%s/secret", directory);
+	(void)unlink(secret);
+	stream = fopen(secret, "w");
+	assert_non_null(stream);
+	assert_int_equal(fwrite(text, 1, length, stream), length);
+	assert_int_equal(fclose(stream), 0);
+	assert_int_equal(chmod(secret, mode), 0);
+}
+
+static void test_store(void **state)
+{
+	struct config *config = load_with(&(struct config_flags){0}, NULL);
+
+	(void)state;
+	assert_int_equal(config->store.kind, CONFIG_STORE_MEMORY);
+	assert_int_equal(config->store.durable, CONFIG_DURABLE_AUTO);
+	assert_true(config->store.history);
+	assert_null(config->store.connection);
+	assert_string_equal(config->store.node, "");
+	assert_int_equal(config->store.lease_ms, 10000);
+	assert_int_equal(config->store.poll_ms, 500);
+	assert_int_equal(config->store.key_ms, 86400000);
+	for (size_t i = 0; i < CONFIG_ENDED_STATES; i++) {
+		assert_int_equal(config->store.retention[i].age_ms, 604800000);
+		assert_int_equal(config->store.retention[i].jobs, 100000);
+	}
+	config_free(config);
+
+	config = load_text("{\"data_dir\":\"/d\"}");
+	assert_int_equal(config->store.kind, CONFIG_STORE_SQLITE);
+	config_free(config);
+	config = load_text("{\"data_dir\":\"/d\",\"store\":{\"kind\":\"memory\",\"durable\":"
+			   "\"none\",\"history\":\"durable\",\"connection\":\"host=x "
+			   "password=geheim\",\"node\":\"n-1.a_B\",\"lease_ms\":1000,"
+			   "\"poll_ms\":10,\"idempotency_ms\":2000,\"retention\":{\"timed_out\":"
+			   "{\"age_ms\":5},\"expired\":{\"jobs\":0}}}}");
+	assert_int_equal(config->store.kind, CONFIG_STORE_MEMORY);
+	assert_int_equal(config->store.durable, CONFIG_DURABLE_NONE);
+	assert_false(config->store.history);
+	assert_string_equal(config->store.connection, "host=x password=geheim");
+	assert_string_equal(config->store.node, "n-1.a_B");
+	assert_int_equal(config->store.lease_ms, 1000);
+	assert_int_equal(config->store.poll_ms, 10);
+	assert_int_equal(config->store.key_ms, 2000);
+	assert_int_equal(config->store.retention[1].age_ms, 604800000);
+	assert_int_equal(config->store.retention[2].age_ms, 5);
+	assert_int_equal(config->store.retention[2].jobs, 100000);
+	assert_int_equal(config->store.retention[5].jobs, 0);
+	config_free(config);
+}
+
+static void test_store_by_variables(void **state)
+{
+	char *environment[] = {
+		(char[]){"TWINPOOL_DATA_DIR=/d"},	    (char[]){"TWINPOOL_STORE_KIND=sqlite"},
+		(char[]){"TWINPOOL_STORE_CONNECTION=1234"}, (char[]){"TWINPOOL_STORE_NODE=n1"},
+		(char[]){"TWINPOOL_STORE_DURABLE=all"},	    NULL,
+	};
+	struct config *config = load_with(&(struct config_flags){0}, environment);
+
+	(void)state;
+	assert_int_equal(config->store.kind, CONFIG_STORE_SQLITE);
+	assert_string_equal(config->store.connection, "1234");
+	assert_string_equal(config->store.node, "n1");
+	assert_int_equal(config->store.durable, CONFIG_DURABLE_ALL);
+	config_free(config);
+
+	refuses_variable("TWINPOOL_STORE_KIND=sqlite", "TWINPOOL_STORE_KIND",
+			 "found the string \"sqlite\" without a data_dir; expected a data_dir "
+			 "beside it, since the file lies there");
+	refuses_variable("TWINPOOL_STORE_NODE=a b", "TWINPOOL_STORE_NODE",
+			 "found the string \"a b\"; expected letters, digits, -, _ and full stops");
+	/* Nothing of a connection string is ever shown. */
+	refuses_variable("TWINPOOL_STORE_CONNECTION=", "TWINPOOL_STORE_CONNECTION",
+			 "found a value that is no connection string; expected a string of 1 to "
+			 "4000 characters for libpq");
+}
+
+static void test_store_is_wrong(void **state)
+{
+	(void)state;
+	refuses("{\"store\":{\"kind\":\"sqlite\"}}", "store.kind",
+		"found the string \"sqlite\" without a data_dir; expected a data_dir beside it, "
+		"since the file lies there");
+	refuses("{\"store\":{\"connection\":{\"password\":\"geheim\"}}}", "store.connection",
+		"found a value that is no connection string; expected a string of 1 to 4000 "
+		"characters for libpq");
+	refuses("{\"store\":{\"retention\":{\"queued\":{}}}}", "store.retention.queued",
+		"found the unknown property \"queued\"; expected one of succeeded, failed, "
+		"timed_out, cancelled, crashed, expired");
+#ifdef TWINPOOL_POSTGRESQL
+	struct config *config = load_text("{\"store\":{\"kind\":\"postgresql\"}}");
+	assert_int_equal(config->store.kind, CONFIG_STORE_POSTGRESQL);
+	config_free(config);
+#else
+	refuses("{\"store\":{\"kind\":\"postgresql\"}}", "store.kind",
+		"found the string \"postgresql\" in a program that was built without libpq; "
+		"expected \"auto\", \"memory\" or \"sqlite\"");
+#endif
+}
+
+static void test_callbacks(void **state)
+{
+	struct config *config = load_with(&(struct config_flags){0}, NULL);
+
+	(void)state;
+	assert_int_equal(config->callbacks.allow_count, 0);
+	assert_null(config->callbacks.secret_file);
+	assert_null(config->callbacks.secret);
+	assert_int_equal(config->callbacks.timeout_ms, 10000);
+	assert_int_equal(config->callbacks.max_tries, 10);
+	assert_int_equal(config->callbacks.backoff_ms, 1000);
+	assert_int_equal(config->callbacks.backoff_max_ms, 3600000);
+	config_free(config);
+
+	write_secret("s3cret key\n", 11, 0640);
+	config = load_text("{\"callbacks\":{\"allow\":[\"hooks.example.org\",\"*.example.org:443\","
+			   "\"10.1.0.0/16:8443\",\"::1\",\"[fd00::/8]:80\",\"[::1]\",\"fd00::/8\","
+			   "\"127.0.0.1\",\"localhost:1\"],\"secret_file\":\"secret\","
+			   "\"timeout_ms\":1,\"max_tries\":2,\"backoff_ms\":3,"
+			   "\"backoff_max_ms\":4}}");
+	assert_int_equal(config->callbacks.allow_count, 9);
+	assert_string_equal(config->callbacks.allow[2], "10.1.0.0/16:8443");
+	assert_string_equal(config->callbacks.secret_file, secret);
+	assert_string_equal(config->callbacks.secret, "s3cret key");
+	assert_int_equal(config->callbacks.timeout_ms, 1);
+	assert_int_equal(config->callbacks.max_tries, 2);
+	assert_int_equal(config->callbacks.backoff_ms, 3);
+	assert_int_equal(config->callbacks.backoff_max_ms, 4);
+	config_free(config);
+	assert_int_equal(unlink(secret), 0);
+}
+
+static void refuses_secret(const char *problem)
+{
+	char message[600];
+
+	(void)snprintf(
+		message, sizeof(message),
+		"found the file \"%s\" %s; expected a readable file of 1 to 4096 bytes, that "
+		"only its owner may write, and only its owner and its group read",
+		secret, problem);
+	refuses("{\"callbacks\":{\"secret_file\":\"secret\"}}", "callbacks.secret_file", message);
+	(void)unlink(secret);
+}
+
+static void test_callbacks_are_wrong(void **state)
+{
+	static const char *const bad[] = {
+		"*",	     "*.",	"a..b",	      "a.",	 "http://a",  "a/b",
+		"300.0.0.1", "1.2.3",	"1.2.3.4/33", "a:0",	 "a:65536",   "a:x",
+		"[1.2.3.4]", "[::1",	"[::1]x",     "::1/129", "10.0.0.0/", "a b",
+		"[::1]:0",   "*.*.org", "a:",	      "::g",
+	};
+	char text[5000];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		char message[200];
+
+		(void)snprintf(text, sizeof(text), "{\"callbacks\":{\"allow\":[\"ok\",\"%s\"]}}",
+			       bad[i]);
+		(void)snprintf(message, sizeof(message),
+			       "found the string \"%s\"; expected a host name, \"*.\" and one, an "
+			       "address or a network, perhaps with \":\" and a port",
+			       bad[i]);
+		refuses(text, "callbacks.allow[1]", message);
+	}
+	refuses("{\"callbacks\":{\"backoff_ms\":5,\"backoff_max_ms\":4}}", "callbacks.backoff_ms",
+		"found the integer 5; expected at most callbacks.backoff_max_ms, which is 4");
+	(void)snprintf(secret, sizeof(secret), "%s/secret", directory);
+	refuses_secret("(No such file or directory)");
+	write_secret("x", 1, 0644);
+	refuses_secret("with the mode 0644");
+	write_secret("x", 1, 0620);
+	refuses_secret("with the mode 0620");
+	write_secret("\n", 1, 0600);
+	refuses_secret("without anything in it");
+	write_secret("a\0b", 3, 0600);
+	refuses_secret("with a NUL in it");
+	memset(text, 'x', sizeof(text));
+	write_secret(text, 4097, 0600);
+	refuses_secret("(File too large)");
+	assert_int_equal(mkdir(secret, 0700), 0);
+	refuses_secret("(Is a directory)");
+	assert_int_equal(rmdir(secret), 0);
+}
+
 /* ---- Reloading ---- */
 
 static void test_digest(void **state)
@@ -1150,6 +1349,17 @@ static void test_reload_refuses(void **state)
 		"restart");
 	reloads("{\"data_dir\":\"/d\"}", "{\"data_dir\":\"/e\"}", "data_dir",
 		"found the string \"/e\"; expected the string \"/d\", the value in force: a change "
+		"needs a restart");
+	reloads("{\"data_dir\":\"/d\"}", "{\"data_dir\":\"/d\",\"store\":{\"kind\":\"memory\"}}",
+		"store.kind",
+		"found the string \"memory\"; expected the string \"sqlite\", the value in force: "
+		"a change needs a restart");
+	reloads("{\"store\":{\"connection\":\"password=a\"}}",
+		"{\"store\":{\"connection\":\"password=b\"}}", "store.connection",
+		"found another connection string; expected the same, the value in force: a change "
+		"needs a restart");
+	reloads("{}", "{\"store\":{\"node\":\"b\"}}", "store.node",
+		"found the string \"b\"; expected the string \"\", the value in force: a change "
 		"needs a restart");
 	reloads("{}", "{\"commands\":{\"cgroup\":\"off\"}}", "commands.cgroup",
 		"found the string \"off\"; expected the string \"auto\", the value in force: a "
@@ -1343,6 +1553,11 @@ int main(void)
 		cmocka_unit_test(test_unknown_pool_variables),
 		cmocka_unit_test(test_ambiguous_pool_variable),
 		cmocka_unit_test(test_most_hosts_of_one_or_hosts_of_another),
+		cmocka_unit_test(test_store),
+		cmocka_unit_test(test_store_by_variables),
+		cmocka_unit_test(test_store_is_wrong),
+		cmocka_unit_test(test_callbacks),
+		cmocka_unit_test(test_callbacks_are_wrong),
 		cmocka_unit_test(test_digest),
 		cmocka_unit_test(test_anonymous),
 		cmocka_unit_test(test_tokens_file),

@@ -259,9 +259,10 @@ static void assert_document(const struct job *job, int64_t now_ns, const char *e
 #define LIMITS                                                                                     \
 	"\"limits\":{\"queue_ttl_ms\":null,\"cpu_ms\":null,\"memory_bytes\":null,"                 \
 	"\"output_bytes\":64,\"on_output\":\"truncate\"},"
+#define KEPT "\"durable\":false,\"callback_url\":null,"
 #define TERMS                                                                                      \
 	"\"priority\":0,\"max_attempts\":1,\"queue_position\":null,\"scheduled_for\":null,"        \
-	"\"previous_attempts\":[],\"progress\":null," LIMITS
+	"\"previous_attempts\":[],\"progress\":null," KEPT LIMITS
 
 static void test_document_queued(void **state)
 {
@@ -334,13 +335,12 @@ static void end_measured(struct job *job)
 static void test_document_succeeded(void **state)
 {
 	struct job *job = make_job("primes", "process");
-	struct batch batch = {0};
 
 	(void)state;
 	start_job(job);
 	end_measured(job);
-	batch.by_id.id = parse_id(OTHER_ID);
-	job->batch = &batch;
+	job->has_batch = true;
+	job->batch_id = parse_id(OTHER_ID);
 	job->result = copy_text("{\"count\":17984}", &job->result_length);
 	assert_int_equal(job_transition(job, JOB_EVENT_SUCCEED), 0);
 	output_append(&job->stderr_output, "\xff\"", 2);
@@ -451,15 +451,16 @@ static void test_document_terms(void **state)
 	output_init(&job->stdout_output, 0);
 	output_init(&job->stderr_output, 0);
 #define ALL_TERMS                                                                                  \
-	"\"priority\":-7,\"max_attempts\":5,\"previous_attempts\":[],\"progress\":null,\"timeout_" \
-	"ms\":1000,"                                                                               \
-	"\"limits\":{\"queue_ttl_ms\":2000,\"cpu_ms\":3000,\"memory_bytes\":1099511627776,"        \
-	"\"output_bytes\":0,\"on_output\":\"stop\"},\"labels\":null,\"batch\":null,"               \
-	"\"memory\":null,\"switches\":null,\"worker\":null,\"attempt\":0,\"result\":null,"         \
-	"\"stdout\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"                        \
-	"\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"                        \
-	"\"id\":\"" JOB_ID "\",\"task\":\"primes\",\"pool\":\"process\",\"started_at\":null,"      \
-	"\"submitted_at\":\"2026-01-02T03:04:05.678901Z\","
+	KEPT "\"priority\":-7,\"max_attempts\":5,\"previous_attempts\":[],\"progress\":null,"      \
+	     "\"timeout_"                                                                          \
+	     "ms\":1000,"                                                                          \
+	     "\"limits\":{\"queue_ttl_ms\":2000,\"cpu_ms\":3000,\"memory_bytes\":1099511627776,"   \
+	     "\"output_bytes\":0,\"on_output\":\"stop\"},\"labels\":null,\"batch\":null,"          \
+	     "\"memory\":null,\"switches\":null,\"worker\":null,\"attempt\":0,\"result\":null,"    \
+	     "\"stdout\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"                   \
+	     "\"stderr\":{\"text\":\"\",\"total_bytes\":0,\"truncated\":false},"                   \
+	     "\"id\":\"" JOB_ID "\",\"task\":\"primes\",\"pool\":\"process\",\"started_at\":null," \
+	     "\"submitted_at\":\"2026-01-02T03:04:05.678901Z\","
 #define NO_RUN                                                                                     \
 	"\"dispatch_ms\":null,\"run_ms\":null,\"collect_ms\":null,\"cpu_user_ms\":null,"           \
 	"\"cpu_system_ms\":null}"
@@ -963,7 +964,8 @@ static void test_submission_every_field(void **state)
 		"\"backoff_max_ms\":6},"
 		"\"limits\":{\"cpu_ms\":300,\"memory_bytes\":4194304,\"output_bytes\":500,"
 		"\"on_output\":\"stop\"},"
-		"\"cancel_on_disconnect\":true,\"labels\":{\"a\":\"b\",\"c\":\"\"}}",
+		"\"cancel_on_disconnect\":true,\"labels\":{\"a\":\"b\",\"c\":\"\"},"
+		"\"callback_url\":\"https://example.org/hook?a=b\"}",
 		false);
 
 	(void)state;
@@ -984,6 +986,7 @@ static void test_submission_every_field(void **state)
 	assert_true(s.cancel_on_disconnect);
 	assert_int_equal(json_integer_value(json_object_get(s.args, "n")), 10);
 	assert_int_equal(json_object_size(s.labels), 2);
+	assert_string_equal(s.callback_url, "https://example.org/hook?a=b");
 	submission_release(&s);
 	assert_null(s.document);
 	submission_release(&s); /* twice does no harm */
@@ -994,6 +997,7 @@ static void assert_defaults(const struct submission *s)
 	assert_null(s->args);
 	assert_null(s->pool);
 	assert_null(s->labels);
+	assert_null(s->callback_url);
 	assert_int_equal(s->priority, 0);
 	assert_int_equal(s->delay_ms, 0);
 	assert_int_equal(s->queue_ttl_ms, SUBMISSION_UNSET);
@@ -1007,6 +1011,42 @@ static void assert_defaults(const struct submission *s)
 	assert_int_equal(s->retry.backoff_ms, 1000);
 	assert_int_equal(s->retry.backoff_max_ms, 60000);
 	assert_false(s->cancel_on_disconnect);
+}
+
+static void test_submission_callback(void **state)
+{
+	static const char *const wrong[] = {
+		"null",
+		"7",
+		"{}",
+		"\"\"",
+		"\"example.org\"",
+		"\"ftp://example.org/\"",
+		"\"http:/example.org\"",
+		"\"http://\"",
+		"\" http://example.org\"",
+		"\"http://example.org/a b\"",
+		"\"http://example.org/\\n\"",
+		"\"http://ex\u00e4mple.org/\"",
+	};
+	char body[SUBMISSION_CALLBACK_MAX + 64];
+	char url[SUBMISSION_CALLBACK_MAX + 2];
+
+	(void)state;
+	for (size_t i = 0; i < COUNT(wrong); i++) {
+		snprintf(body, sizeof(body), "{\"task\":\"a\",\"callback_url\":%s}", wrong[i]);
+		assert_refused(body, false, ERROR_INVALID, "callback_url", "http or https URL");
+	}
+	memset(url, 'x', sizeof(url));
+	memcpy(url, "HTTP://", 7);
+	url[SUBMISSION_CALLBACK_MAX + 1] = '\0';
+	snprintf(body, sizeof(body), "{\"task\":\"a\",\"callback_url\":\"%s\"}", url);
+	assert_refused(body, false, ERROR_INVALID, "callback_url", "2048 bytes");
+	url[SUBMISSION_CALLBACK_MAX] = '\0';
+	snprintf(body, sizeof(body), "{\"task\":\"a\",\"args\":[1],\"callback_url\":\"%s\"}", url);
+	struct submission s = parse(body, true);
+	assert_string_equal(s.callback_url, url);
+	submission_release(&s);
 }
 
 static void test_submission_defaults(void **state)
@@ -1219,7 +1259,7 @@ static void test_submission_wrong_types(void **state)
 static void test_submission_unknown_fields(void **state)
 {
 	static const char *const unknown[] = {"Task", "tasks",	"timeout",
-					      "x",    "cpu_ms", "callback_url"};
+					      "x",    "cpu_ms", "callback"};
 	static const char *const exist[] = {"\"task\"",
 					    "\"args\"",
 					    "\"pool\"",
@@ -1231,7 +1271,8 @@ static void test_submission_unknown_fields(void **state)
 					    "\"retry\"",
 					    "\"limits\"",
 					    "\"cancel_on_disconnect\"",
-					    "\"labels\""};
+					    "\"labels\"",
+					    "\"callback_url\""};
 	char body[512], name[301];
 
 	(void)state;
@@ -1388,6 +1429,7 @@ int main(void)
 		cmocka_unit_test(test_submission_any_args),
 		cmocka_unit_test(test_submission_syntax),
 		cmocka_unit_test(test_submission_wrong_types),
+		cmocka_unit_test(test_submission_callback),
 		cmocka_unit_test(test_submission_defaults),
 		cmocka_unit_test(test_submission_retry_causes),
 		cmocka_unit_test(test_submission_ranges),
