@@ -16,6 +16,7 @@ MODULES = {
     "cores": "Cores",
     "memory": "Memory",
     "startup": "Startup",
+    "durable": "Durable",
     "against": "Against",
 }
 DEFAULT = tuple(name for name in MODULES if name != "against")
